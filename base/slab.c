@@ -1,0 +1,124 @@
+/* slab.c - blocks of objects behind a table of block pointers; odd generations are in use */
+#include "base/slab.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK_OBJECTS = 256 };
+
+struct tag {
+	uint32_t generation; /* odd: in use */
+	uint32_t next_free;  /* index + 1 */
+};
+
+struct slab {
+	size_t object_bytes;
+	uint32_t limit, used, extent;
+	uint32_t first_free; /* index + 1; 0: none */
+	struct tag *tags;    /* by index */
+	uint8_t **blocks;
+};
+
+struct slab *slab_create(size_t object_bytes, uint32_t limit)
+{
+	struct slab *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->object_bytes = (object_bytes + 63) & ~(size_t)63;
+	s->limit = limit;
+	s->blocks = calloc((size_t)limit / BLOCK_OBJECTS + 1, sizeof(*s->blocks));
+	s->tags = calloc((size_t)limit + 1, sizeof(*s->tags));
+	if (s->blocks == NULL || s->tags == NULL) {
+		slab_destroy(s);
+		return NULL;
+	}
+	return s;
+}
+
+void slab_destroy(struct slab *s)
+{
+	if (s == NULL)
+		return;
+	for (uint32_t i = 0; s->blocks != NULL && i <= s->limit / BLOCK_OBJECTS; i++)
+		free(s->blocks[i]);
+	free(s->blocks);
+	free(s->tags);
+	free(s);
+}
+
+static void *object(const struct slab *s, uint32_t i)
+{
+	return s->blocks[i / BLOCK_OBJECTS] + s->object_bytes * (i % BLOCK_OBJECTS);
+}
+
+void *slab_alloc(struct slab *s, handle_t *h)
+{
+	uint32_t i;
+
+	if (s->first_free != 0) {
+		i = s->first_free - 1;
+		s->first_free = s->tags[i].next_free;
+	} else {
+		if (s->extent == s->limit)
+			return NULL;
+		i = s->extent;
+		if (i % BLOCK_OBJECTS == 0) {
+			uint8_t *b = aligned_alloc(64, s->object_bytes * BLOCK_OBJECTS);
+			if (b == NULL)
+				return NULL;
+			s->blocks[i / BLOCK_OBJECTS] = b;
+		}
+		s->extent++;
+	}
+	s->tags[i].generation++;
+	s->used++;
+	if (h != NULL)
+		*h = (uint64_t)s->tags[i].generation << 32 | i;
+	return memset(object(s, i), 0, s->object_bytes);
+}
+
+void slab_free(struct slab *s, handle_t h)
+{
+	uint32_t i = (uint32_t)h;
+
+	assert(slab_get(s, h) != NULL);
+	s->tags[i].generation++;
+	s->tags[i].next_free = s->first_free;
+	s->first_free = i + 1;
+	s->used--;
+}
+
+void *slab_get(const struct slab *s, handle_t h)
+{
+	uint32_t i = (uint32_t)h, generation = (uint32_t)(h >> 32);
+
+	if (i >= s->extent || (generation & 1) == 0 || s->tags[i].generation != generation)
+		return NULL;
+	return object(s, i);
+}
+
+void *slab_at(const struct slab *s, uint32_t i, handle_t *h)
+{
+	if (i >= s->extent || (s->tags[i].generation & 1) == 0)
+		return NULL;
+	if (h != NULL)
+		*h = (uint64_t)s->tags[i].generation << 32 | i;
+	return object(s, i);
+}
+
+uint32_t slab_extent(const struct slab *s)
+{
+	return s->extent;
+}
+
+uint32_t slab_used(const struct slab *s)
+{
+	return s->used;
+}
+
+uint32_t slab_limit(const struct slab *s)
+{
+	return s->limit;
+}

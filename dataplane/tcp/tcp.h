@@ -1,0 +1,101 @@
+/*
+ * tcp.h - one instance of the TCP stack (RFC 9293), for one worker or one virtual-time test.
+ *
+ * Packets, time (shard) and randomness are injected; no DPDK, no system call, no mutable
+ * global.  The same object code runs in the daemon and in the simulator.
+ *
+ * Owner: the worker (or test) creates and destroys it.
+ * Runs on: that worker.
+ * Errors: the peer's are verdicts with a counter (counters.h); the environment's are -errno.
+ */
+#ifndef DATAPLANE_TCP_TCP_H
+#define DATAPLANE_TCP_TCP_H
+
+#include "base/addr.h"
+#include "base/shard.h"
+#include "dataplane/tcp/counters.h"
+#include "dataplane/tcp/stream.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tcp_stack;
+
+/* Room for one outgoing IP packet, lent by the environment. */
+struct tcp_buffer {
+	void *handle;  /* the environment's (an mbuf, a simulator packet) */
+	uint8_t *data; /* first byte of the IP header */
+};
+
+/* What the stack needs from below; all members are set. */
+struct tcp_env {
+	void *arg;
+	/* false: no buffer now; the stack tries again from a timer or on the next event.
+	 * control: ACK, RST, SYN-ACK may draw from the reserved pool. */
+	bool (*get_buffer)(void *arg, struct tcp_buffer *b, unsigned bytes, bool control);
+	/* Sends the packet: IP header, TCP header and checksums complete.  Takes the buffer. */
+	void (*send)(void *arg, struct tcp_buffer *b, unsigned bytes, const struct ip_addr *to);
+	void (*drop_buffer)(void *arg, struct tcp_buffer *b);
+	/* Whether packets of this flow (as received: peer is source) belong to this worker; the
+	 * client role picks source ports by it. */
+	bool (*owns_flow)(void *arg, const struct ip_addr *local, uint16_t local_port,
+			  const struct ip_addr *peer, uint16_t peer_port);
+};
+
+struct tcp_config {
+	uint16_t mtu;            /* bytes of IP packet */
+	uint32_t max_streams;    /* tcbs, both roles */
+	uint32_t max_time_wait;  /* entries; the oldest goes when full */
+	uint32_t syn_backlog;    /* half-open connections a listener */
+	uint32_t send_limit;     /* bytes a stream may have unacknowledged or unsent */
+	uint32_t receive_limit;  /* receive window before the upper layer changes it */
+	uint32_t init_cwnd;      /* segments (RFC 6928: 10) */
+	uint32_t rto_min_us, rto_init_us, rto_max_us; /* RFC 6298 */
+	uint32_t delack_us;      /* <= 40000 */
+	uint32_t syn_retries, synack_retries, data_retries;
+	uint32_t time_wait_us, fin_wait2_us;
+	uint32_t keep_idle_s, keep_interval_s, keep_count;
+	uint32_t challenge_acks_per_s; /* RFC 5961 section 7 */
+	bool timestamps, window_scaling;
+};
+void tcp_config_default(struct tcp_config *c);
+
+/* NULL when memory is short or the configuration is out of range. */
+struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
+			     const struct tcp_config *config);
+void tcp_destroy(struct tcp_stack *t); /* sends nothing, calls no event */
+
+/* admit: NULL, or asked before a SYN takes memory; false drops it (counted). */
+struct tcp_listen {
+	struct ip_addr local; /* family 0: any local address */
+	uint16_t port;
+	const struct stream_events *events;
+	void *user;
+	bool (*admit)(void *user, const struct ip_addr *peer);
+};
+int tcp_listen(struct tcp_stack *t, const struct tcp_listen *l); /* 0, -EADDRINUSE, -ENOMEM */
+/* Refuses new SYNs on every listener from now on (drain); established streams live on. */
+void tcp_stop_listening(struct tcp_stack *t);
+
+/* One received segment; the IP header has been checked, Ethernet padding cut off. */
+struct tcp_packet {
+	struct ip_addr source, destination;
+	const uint8_t *segment; /* TCP header and payload, borrowed for the call */
+	uint32_t bytes;
+	uint8_t tos;            /* IPv4 TOS or IPv6 traffic class */
+	bool checksum_good;     /* the port vouched for the TCP checksum; else it is verified */
+};
+enum tcp_verdict { TCP_ACCEPTED, TCP_BAD_CHECKSUM, TCP_MALFORMED, TCP_NO_LISTENER, TCP_REFUSED };
+enum tcp_verdict tcp_input(struct tcp_stack *t, const struct tcp_packet *p);
+/* End of a burst: events for the streams touched, then their segments and ACKs. */
+void tcp_flush(struct tcp_stack *t);
+/* An ICMP error or a failed ARP for a segment we sent: soft or hard error to its stream.
+ * quoted: IP header and at least 8 bytes of TCP header. */
+void tcp_unreachable(struct tcp_stack *t, const struct ip_addr *local, uint16_t local_port,
+		     const struct ip_addr *peer, uint16_t peer_port);
+
+/* Statistics; the array is the stack's, single writer. */
+const uint64_t *tcp_counters(const struct tcp_stack *t);
+unsigned tcp_stream_count(const struct tcp_stack *t);
+
+#endif

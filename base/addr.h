@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct ip_addr {
-	uint8_t family;  /* 4 or 6; 0: unset */
+	uint8_t family;   /* 4 or 6; 0: unset */
 	uint8_t byte[16]; /* network order; the first 4 for IPv4, the rest zero */
 };
 

@@ -133,5 +133,6 @@ size_t chunk_pool_bytes(const struct chunk_pool *p)
 
 unsigned chunk_pool_percent(const struct chunk_pool *p)
 {
-	return p->n_blocks == 0 ? 100 : (unsigned)((p->n_blocks - p->free_count) * 100 / p->n_blocks);
+	return p->n_blocks == 0 ? 100
+				: (unsigned)((p->n_blocks - p->free_count) * 100 / p->n_blocks);
 }

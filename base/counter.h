@@ -24,10 +24,10 @@ struct counter_desc {
 
 #define COUNTER_ENUM_ROW(layer, name, unit, help)  layer##_##name,
 #define COUNTER_TABLE_ROW(layer, name, unit, help) {#layer "_" #name, unit, help},
-#define COUNTER_ENUM(layer, TABLE)                                                                 \
-	enum layer##_counter { TABLE(COUNTER_ENUM_ROW) layer##_counter_count };                    \
+#define COUNTER_ENUM(layer, TABLE)                                           \
+	enum layer##_counter{TABLE(COUNTER_ENUM_ROW) layer##_counter_count}; \
 	extern const struct counter_desc layer##_counter_desc[];
-#define COUNTER_TABLE(layer, TABLE)                                                                \
+#define COUNTER_TABLE(layer, TABLE) \
 	const struct counter_desc layer##_counter_desc[] = {TABLE(COUNTER_TABLE_ROW)};
 
 static inline void counter_add(uint64_t *c, uint64_t n)

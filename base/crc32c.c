@@ -13,8 +13,8 @@ static uint32_t crc32c_portable(uint32_t crc, const unsigned char *p, size_t n)
 	return crc;
 }
 
-__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc,
-							       const unsigned char *p, size_t n)
+__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const unsigned char *p,
+							       size_t n)
 {
 	uint64_t c = crc;
 

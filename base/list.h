@@ -73,11 +73,10 @@ static inline void list_splice_back(struct list *to, struct list *from)
 	list_init(from);
 }
 
-#define list_each(it, head)                                                                        \
-	for (struct list *it = (head)->next; it != (head); it = it->next)
+#define list_each(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
 /* The member it may be deleted or freed inside the loop. */
-#define list_each_safe(it, head)                                                                   \
-	for (struct list *it = (head)->next, *it##_next = it->next; it != (head);                  \
+#define list_each_safe(it, head)                                                  \
+	for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
 	     it = it##_next, it##_next = it->next)
 
 #endif

@@ -62,8 +62,8 @@ static void format_line(struct line *l, enum log_level level, const char *layer,
 	clock_gettime(CLOCK_REALTIME, &ts);
 	gmtime_r(&ts.tv_sec, &tm);
 	size_t n = strftime(l->text, sizeof(l->text), "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(l->text + n, sizeof(l->text) - n, ".%03ldZ %s %s: ",
-			      ts.tv_nsec / 1000000, level_names[level], layer);
+	n += (size_t)snprintf(l->text + n, sizeof(l->text) - n,
+			      ".%03ldZ %s %s: ", ts.tv_nsec / 1000000, level_names[level], layer);
 	vsnprintf(l->text + n, sizeof(l->text) - n, fmt, ap);
 	make_printable(l->text);
 }

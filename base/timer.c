@@ -247,8 +247,7 @@ uint64_t timer_next(const struct timer_wheel *w)
 		if (ahead == SLOTS)
 			continue;
 		unsigned s = (unsigned)((w->tick >> (l * SLOT_BITS)) + ahead) & SLOT_MASK;
-		list_each(it, &w->slots[l][s])
-		{
+		list_each (it, &w->slots[l][s]) {
 			if (timer_of(it)->due_us < due)
 				due = timer_of(it)->due_us;
 		}

@@ -4,10 +4,10 @@
 
 #include "base/counter.h"
 
-#define TCP_COUNTERS(X)                                                                            \
-	X(tcp, segments_in, "segments", "segments received with a good checksum")                  \
-	X(tcp, segments_out, "segments", "segments sent, retransmissions included")                \
-	X(tcp, retransmits, "segments", "segments sent again")                                     \
+#define TCP_COUNTERS(X)                                                             \
+	X(tcp, segments_in, "segments", "segments received with a good checksum")   \
+	X(tcp, segments_out, "segments", "segments sent, retransmissions included") \
+	X(tcp, retransmits, "segments", "segments sent again")                      \
 	X(tcp, bad_checksum, "segments", "segments dropped for a wrong checksum")
 
 COUNTER_ENUM(tcp, TCP_COUNTERS)

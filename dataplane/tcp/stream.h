@@ -26,11 +26,11 @@ struct stream;
 struct tcp_stack;
 
 enum stream_end {
-	STREAM_END_RESET,   /* RST from the peer */
-	STREAM_END_TIMEOUT, /* retransmissions, SYN retries or keepalives exhausted */
-	STREAM_END_REFUSED, /* connect: RST answered the SYN */
+	STREAM_END_RESET,       /* RST from the peer */
+	STREAM_END_TIMEOUT,     /* retransmissions, SYN retries or keepalives exhausted */
+	STREAM_END_REFUSED,     /* connect: RST answered the SYN */
 	STREAM_END_UNREACHABLE, /* connect: no route, no ARP answer, ICMP unreachable */
-	STREAM_END_MEMORY,  /* the stack gave it up under memory pressure */
+	STREAM_END_MEMORY,      /* the stack gave it up under memory pressure */
 };
 
 /* One table per listener or kind of client; all members are set. */

@@ -1,0 +1,233 @@
+/* port.c - brings DPDK ports up, and knows their addresses and routes */
+#include "base/log.h"
+#include "dataplane/net/internal.h"
+
+#include <errno.h>
+#include <rte_ethdev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+enum { RX_DESCRIPTORS = 512, TX_DESCRIPTORS = 512, CONTROL_PACKETS = 512, SETTLED_AFTER = 32 };
+
+COUNTER_TABLE(net, NET_COUNTERS)
+
+static void device_name(const char *device, char *name, size_t n)
+{
+	unsigned a, b, c, d;
+	char end;
+
+	if (sscanf(device, "%x:%x.%x%c", &a, &b, &c, &end) == 3 &&
+	    sscanf(device, "%x:%x:%x.%x", &a, &b, &c, &d) != 4)
+		snprintf(name, n, "0000:%s", device);
+	else
+		snprintf(name, n, "%.*s", (int)strcspn(device, ","), device);
+}
+
+static int port_queues(struct net *n, struct net_port *p)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_conf conf = {0};
+	int rc = rte_eth_dev_info_get(p->id, &info);
+
+	if (rc < 0)
+		return rc;
+	conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_CHECKSUM;
+	rc = rte_eth_dev_configure(p->id, (uint16_t)n->n_workers, (uint16_t)n->n_workers, &conf);
+	for (uint16_t q = 0; rc >= 0 && q < n->n_workers; q++) {
+		rc = rte_eth_rx_queue_setup(p->id, q, RX_DESCRIPTORS, SOCKET_ID_ANY, NULL,
+					    n->packets);
+		if (rc >= 0)
+			rc = rte_eth_tx_queue_setup(p->id, q, TX_DESCRIPTORS, SOCKET_ID_ANY, NULL);
+	}
+	return rc;
+}
+
+static int port_start(struct net *n, struct net_port *p, char *error, size_t error_bytes)
+{
+	char name[64];
+	uint16_t mtu = 0;
+	struct rte_ether_addr mac;
+
+	device_name(p->config.device, name, sizeof(name));
+	int rc = rte_eth_dev_get_port_by_name(name, &p->id);
+	if (rc < 0) {
+		snprintf(error, error_bytes, "dataplane.ports: %s: no such device", name);
+		return rc;
+	}
+	rc = port_queues(n, p);
+	if (rc >= 0 && rte_eth_dev_get_mtu(p->id, &mtu) == 0 && mtu != p->config.mtu)
+		rc = rte_eth_dev_set_mtu(p->id, p->config.mtu);
+	if (rc >= 0)
+		rc = rte_eth_dev_start(p->id);
+	if (rc >= 0)
+		rc = rte_eth_macaddr_get(p->id, &mac);
+	if (rc < 0) {
+		snprintf(error, error_bytes,
+			 "dataplane.ports: %s: cannot be started with %u queues and mtu %u: %s",
+			 name, n->n_workers, p->config.mtu, strerror(-rc));
+		return rc;
+	}
+	memcpy(p->mac, mac.addr_bytes, MAC_BYTES);
+	log_info("net", "port %s: mac %02x:%02x:%02x:%02x:%02x:%02x, mtu %u, %u queues", name,
+		 p->mac[0], p->mac[1], p->mac[2], p->mac[3], p->mac[4], p->mac[5], p->config.mtu,
+		 n->n_workers);
+	return 0;
+}
+
+static int pools_create(struct net *n, uint32_t packets)
+{
+	char name[32];
+	uint8_t key[STEER_KEY_BYTES];
+
+	n->packets = rte_pktmbuf_pool_create("packets", packets, 128, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+					     SOCKET_ID_ANY);
+	n->control = rte_pktmbuf_pool_create("control", CONTROL_PACKETS, 32, 0,
+					     RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	n->wants = ring_create(WANT_SLOTS);
+	if (n->packets == NULL || n->control == NULL || n->wants == NULL)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n->n_workers; i++) {
+		snprintf(name, sizeof(name), "handover%u", i);
+		n->handover[i] =
+			rte_ring_create(name, HANDOVER_SLOTS, SOCKET_ID_ANY, RING_F_SC_DEQ);
+		if (n->handover[i] == NULL)
+			return -ENOMEM;
+	}
+	if (getrandom(key, sizeof(key), 0) != sizeof(key))
+		return -EIO;
+	steer_init(&n->steer, key, n->n_workers);
+	return 0;
+}
+
+int net_create(struct net **out, const struct net_config *c, char *error, size_t error_bytes)
+{
+	struct net *n = calloc(1, sizeof(*n));
+
+	if (n == NULL)
+		return -ENOMEM;
+	n->n_ports = c->n_ports;
+	n->n_workers = c->n_workers;
+	int rc = pools_create(n, c->packets);
+	if (rc < 0)
+		snprintf(error, error_bytes,
+			 "dataplane.memory: %u packet buffers do not fit; give more memory",
+			 c->packets);
+	for (unsigned i = 0; rc >= 0 && i < c->n_ports; i++) {
+		struct net_port *p = &n->ports[i];
+		p->config = c->ports[i];
+		p->neighbors = calloc(1, sizeof(*p->neighbors));
+		rc = p->neighbors == NULL ? -ENOMEM : port_start(n, p, error, error_bytes);
+		if (rc >= 0 && getrandom(&p->neighbors->hash_key, 4, 0) != 4)
+			rc = -EIO;
+	}
+	if (rc < 0) {
+		net_destroy(n);
+		return rc;
+	}
+	*out = n;
+	return 0;
+}
+
+void net_destroy(struct net *n)
+{
+	for (unsigned i = 0; i < n->n_ports; i++) {
+		if (n->ports[i].neighbors == NULL)
+			continue;
+		rte_eth_dev_stop(n->ports[i].id);
+		rte_eth_dev_close(n->ports[i].id);
+		free(n->ports[i].neighbors);
+	}
+	for (unsigned i = 0; i < n->n_workers; i++)
+		rte_ring_free(n->handover[i]);
+	ring_destroy(n->wants);
+	rte_mempool_free(n->packets);
+	rte_mempool_free(n->control);
+	free(n);
+}
+
+const struct net_address *port_address(const struct net_port *p, uint32_t ip)
+{
+	for (unsigned i = 0; i < p->config.n_addresses; i++) {
+		const struct net_address *a = &p->config.addresses[i];
+		if (a->addr.family == 4 && read_ip4(a->addr.byte) == ip)
+			return a;
+	}
+	return NULL;
+}
+
+static bool on_link(const struct net_address *a, uint32_t ip)
+{
+	uint32_t mask = a->prefix == 0 ? 0 : htonl(~0u << (32 - a->prefix));
+
+	return a->addr.family == 4 && ((read_ip4(a->addr.byte) ^ ip) & mask) == 0;
+}
+
+/* Directly connected first, then the first gateway; *source is our address on that link. */
+static struct net_port *find_route(const struct net *n, uint32_t to, uint32_t *next_hop,
+				   const struct net_address **source)
+{
+	for (unsigned i = 0; i < n->n_ports; i++) {
+		const struct net_port *p = &n->ports[i];
+		for (unsigned k = 0; k < p->config.n_addresses; k++) {
+			if (on_link(&p->config.addresses[k], to)) {
+				*next_hop = to;
+				*source = &p->config.addresses[k];
+				return (struct net_port *)p;
+			}
+		}
+	}
+	for (unsigned i = 0; i < n->n_ports; i++) {
+		const struct net_port *p = &n->ports[i];
+		if (p->config.gateway.family != 4)
+			continue;
+		*next_hop = read_ip4(p->config.gateway.byte);
+		*source = &p->config.addresses[0];
+		for (unsigned k = 0; k < p->config.n_addresses; k++) {
+			if (on_link(&p->config.addresses[k], *next_hop))
+				*source = &p->config.addresses[k];
+		}
+		return (struct net_port *)p;
+	}
+	return NULL;
+}
+
+struct net_port *route(struct net *n, uint32_t to, uint32_t *next_hop)
+{
+	const struct net_address *source;
+
+	return find_route(n, to, next_hop, &source);
+}
+
+bool net_source_for(const struct net *n, const struct ip_addr *to, struct ip_addr *source)
+{
+	const struct net_address *a;
+	uint32_t next_hop;
+
+	if (to->family != 4 || find_route(n, read_ip4(to->byte), &next_hop, &a) == NULL)
+		return false;
+	*source = a->addr;
+	return true;
+}
+
+/* A veth peer that leaves checksums to hardware makes every segment wrong: the operator sees
+ * connections that time out, so the cause and the remedy are named once. */
+void port_note_checksum(struct net_port *p, bool good)
+{
+	if (atomic_load_explicit(&p->checksum_settled, memory_order_relaxed))
+		return;
+	unsigned seen = atomic_fetch_add(&p->first_segments, 1) + 1;
+	unsigned bad = good ? atomic_load(&p->first_bad) : atomic_fetch_add(&p->first_bad, 1) + 1;
+	const char *iface = strstr(p->config.device, "iface=");
+
+	if (seen >= SETTLED_AFTER)
+		atomic_store(&p->checksum_settled, true);
+	if (bad < 3 || bad * 2 <= seen || atomic_exchange(&p->checksum_settled, true))
+		return;
+	iface = iface != NULL ? iface + 6 : "IFACE";
+	log_error("net",
+		  "port %s: %u of the first %u TCP segments have a wrong checksum: the sender "
+		  "leaves checksums to hardware that this link does not have (usual on veth); run "
+		  "on both ends: ethtool -K %.*s rx off tx off sg off tso off gso off gro off",
+		  p->config.device, bad, seen, (int)strcspn(iface, ","), iface);
+}

@@ -8,7 +8,7 @@ static unsigned slot_of(const struct neighbor_table *t, uint32_t ip, unsigned pr
 {
 	uint32_t h = (ip ^ t->hash_key) * 0x9e3779b1u;
 
-	return (h >> 16 ^ h) + probe & (NEIGHBOR_SLOTS - 1);
+	return ((h >> 16 ^ h) + probe) & (NEIGHBOR_SLOTS - 1);
 }
 
 static uint64_t word_of(enum neighbor_state state, const uint8_t mac[6])

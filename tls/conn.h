@@ -1,0 +1,85 @@
+/*
+ * conn.h - a connection as a protocol sees it: a stream, in clear or under TLS.
+ *
+ * Owner: struct conn is embedded in the protocol's session; the session lives until it has
+ *        called conn_close()/conn_abort() or got `ended`.  Nothing is called afterwards, and a
+ *        handshake step still in flight comes back to nobody and is freed there.
+ * Runs on: the worker of the stream.
+ * Units: bytes of plaintext.
+ * Errors: verdicts with counters; ended() says why.
+ */
+#ifndef TLS_CONN_H
+#define TLS_CONN_H
+
+#include "dataplane/tcp/stream.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct tls_worker;
+struct tls_session;
+struct conn;
+
+enum conn_end {
+	CONN_END_STREAM, /* reset, time-out, unreachable: see conn->stream_end */
+	CONN_END_TLS,    /* handshake or record failure */
+	CONN_END_BUSY,   /* the handshake queue or memory is full */
+};
+
+struct conn_events {
+	/* Under TLS: the handshake is complete.  In clear: never called. */
+	void (*secured)(struct conn *c);
+	/* Bytes to conn_read(), or conn_eof(). */
+	void (*readable)(struct conn *c);
+	/* conn_write() will take more. */
+	void (*writable)(struct conn *c);
+	/* The connection is over and gone; the session may be freed here. */
+	void (*ended)(struct conn *c, enum conn_end why);
+};
+
+struct conn {
+	struct stream *stream;   /* NULL once over */
+	struct tls_session *tls; /* NULL: in clear */
+	struct tls_worker *worker;
+	const struct conn_events *events;
+	enum stream_end stream_end;
+	bool securing; /* handshake under way */
+	bool tls_eof;  /* close_notify received */
+};
+
+/* The stream events every listener and client of a protocol over conn uses; the stream's user
+ * must be its struct conn by the time `readable` can come. */
+void conn_stream_readable(struct stream *s, void *user);
+void conn_stream_writable(struct stream *s, void *user);
+void conn_stream_closed(struct stream *s, void *user, enum stream_end why);
+
+void conn_init(struct conn *c, struct tls_worker *w, struct stream *s,
+	       const struct conn_events *events);
+
+struct conn_tls {
+	bool client;      /* role */
+	const char *name; /* client: SNI, and what verification asks for */
+	bool verify;      /* client: the certificate must verify */
+};
+/* Begins TLS.  false: `ended` is NOT called, the caller aborts (memory, queue: counted). */
+bool conn_secure(struct conn *c, const struct conn_tls *how);
+
+/* 0: nothing now (or eof). */
+size_t conn_read(struct conn *c, void *buf, size_t cap);
+/* The peer has finished sending: FIN in clear, close_notify (or FIN) under TLS. */
+bool conn_eof(const struct conn *c);
+/* Bytes taken.  Under TLS the rest must be offered again unchanged. */
+size_t conn_write(struct conn *c, const void *data, size_t n, bool more);
+/* Everything written has been acknowledged by the peer. */
+bool conn_drained(const struct conn *c);
+/* close_notify, then FIN. */
+void conn_close(struct conn *c);
+void conn_abort(struct conn *c);
+
+bool conn_is_secure(const struct conn *c);
+/* The tls-clause of a Received field, "TLS1.3 with cipher TLS_AES_256_GCM_SHA384 (256 bits)";
+ * empty in clear.  Returns out. */
+const char *conn_tls_clause(const struct conn *c, char *out, size_t out_bytes);
+
+#endif

@@ -1,0 +1,181 @@
+/* threads.c - handshake threads: they own the contexts, take a session, run one step, give it
+ * back; whatever blocks or burns microseconds in OpenSSL happens here */
+#include "base/nap.h"
+#include "tls/internal.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/rand.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+COUNTER_TABLE(tls, TLS_COUNTERS)
+
+static bool session_begin(struct tls_thread *t, struct tls_session *s)
+{
+	BIO *b = BIO_new(t->tls->bio);
+
+	s->ssl = SSL_new(s->job == JOB_CONNECT ? t->client : t->server);
+	if (b == NULL || s->ssl == NULL) {
+		BIO_free(b);
+		return false;
+	}
+	BIO_set_data(b, s);
+	SSL_set_bio(s->ssl, b, b);
+	if (s->job == JOB_ACCEPT) {
+		SSL_set_accept_state(s->ssl);
+		return true;
+	}
+	SSL_set_connect_state(s->ssl);
+	if (s->name[0] != '\0')
+		SSL_set_tlsext_host_name(s->ssl, s->name);
+	if (s->verify) {
+		SSL_set_verify(s->ssl, SSL_VERIFY_PEER, NULL);
+		SSL_set_hostflags(s->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+		return SSL_set1_host(s->ssl, s->name) == 1;
+	}
+	return true;
+}
+
+static void note_failure(struct tls_session *s)
+{
+	unsigned long e = ERR_peek_error();
+	long verify = SSL_get_verify_result(s->ssl);
+
+	if (s->job == JOB_CONNECT && s->verify && verify != X509_V_OK)
+		snprintf(s->failure, sizeof(s->failure), "certificate: %s",
+			 X509_verify_cert_error_string(verify));
+	else
+		snprintf(s->failure, sizeof(s->failure), "%s",
+			 e != 0 ? ERR_reason_error_string(e) : "peer closed");
+}
+
+void session_step(struct tls_thread *t, struct tls_session *s)
+{
+	if (s->job == JOB_FREE) {
+		SSL_free(s->ssl);
+		s->ssl = NULL;
+		return;
+	}
+	ERR_clear_error();
+	if (s->ssl == NULL && !session_begin(t, s)) {
+		snprintf(s->failure, sizeof(s->failure), "out of memory");
+		s->step = STEP_FAILED;
+		return;
+	}
+	int rc = SSL_do_handshake(s->ssl);
+	if (rc == 1) {
+		s->step = STEP_DONE;
+		return;
+	}
+	int why = SSL_get_error(s->ssl, rc);
+	if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) {
+		s->step = STEP_MORE;
+		return;
+	}
+	s->step = STEP_FAILED;
+	note_failure(s);
+	ERR_clear_error();
+}
+
+static unsigned run_queue(struct tls_thread *t, unsigned most)
+{
+	struct tls_session *s;
+	unsigned n = 0;
+
+	while (n < most && (s = ring_pop(t->queue)) != NULL) {
+		session_step(t, s);
+		/* as many slots as sessions: there is always room */
+		ring_push(s->worker->back, s);
+		n++;
+	}
+	return n;
+}
+
+static void *thread_main(void *arg)
+{
+	struct tls_thread *t = arg;
+	struct nap nap = {.max_us = 500};
+
+	while (!atomic_load_explicit(&t->tls->stop, memory_order_relaxed)) {
+		if (run_queue(t, 32) > 0)
+			nap_worked(&nap);
+		else
+			nap_idle(&nap);
+	}
+	OPENSSL_thread_stop_ex(t->lib);
+	return NULL;
+}
+
+unsigned tls_run_queued(struct tls *t)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < t->n_threads; i++)
+		n += run_queue(&t->threads[i], UINT32_MAX);
+	return n;
+}
+
+int tls_open(struct tls **out, const struct tls_config *c, char *error, size_t error_bytes)
+{
+	uint8_t ticket_keys[80]; /* name, HMAC key, AES key: per boot, same for all threads */
+	struct tls *t = calloc(1, sizeof(*t));
+	int rc = 0;
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->n_threads = c->threads < MAX_THREADS ? c->threads : MAX_THREADS;
+	t->max_sessions = c->max_sessions;
+	t->bio = bio_method_create();
+	if (t->bio == NULL || RAND_bytes(ticket_keys, sizeof(ticket_keys)) != 1)
+		rc = -ENOMEM;
+	for (unsigned i = 0; rc == 0 && i < t->n_threads; i++) {
+		t->threads[i].tls = t;
+		t->threads[i].queue = ring_create(QUEUE_SLOTS);
+		rc = t->threads[i].queue == NULL
+			     ? -ENOMEM
+			     : context_load(&t->threads[i], c, ticket_keys, sizeof(ticket_keys),
+					    error, error_bytes);
+	}
+	OPENSSL_cleanse(ticket_keys, sizeof(ticket_keys));
+	if (rc < 0) {
+		tls_close(t);
+		return rc;
+	}
+	*out = t;
+	return 0;
+}
+
+int tls_start(struct tls *t)
+{
+	for (unsigned i = 0; i < t->n_threads; i++) {
+		int rc = pthread_create(&t->threads[i].thread, NULL, thread_main, &t->threads[i]);
+		if (rc != 0)
+			return -rc;
+		t->threads[i].running = true;
+		pthread_setname_np(t->threads[i].thread, "handshake");
+	}
+	return 0;
+}
+
+void tls_stop(struct tls *t)
+{
+	atomic_store(&t->stop, true);
+	for (unsigned i = 0; i < t->n_threads; i++) {
+		if (t->threads[i].running)
+			pthread_join(t->threads[i].thread, NULL);
+		t->threads[i].running = false;
+	}
+}
+
+void tls_close(struct tls *t)
+{
+	for (unsigned i = 0; i < t->n_threads; i++) {
+		ring_destroy(t->threads[i].queue);
+		context_free(&t->threads[i]);
+	}
+	BIO_meth_free(t->bio);
+	free(t);
+}

@@ -291,10 +291,6 @@ static void handshake_done(struct tls_session *s)
 			tls_count(w, tls_handshakes_1_2);
 	}
 	c->events->secured(c);
-	/* what came right behind the Finished */
-	if (c->tls == s && c->stream != NULL &&
-	    (s->in != NULL || stream_readable(c->stream) > 0 || stream_eof(c->stream)))
-		c->events->readable(c);
 }
 
 static void handshake_failed(struct tls_session *s)
@@ -507,8 +503,7 @@ const char *conn_tls_clause(const struct conn *c, char *out, size_t out_bytes)
 	if (out_bytes > 0)
 		out[0] = '\0';
 	if (cipher != NULL)
-		snprintf(out, out_bytes, "%s with cipher %s (%d bits)",
-			 SSL_version(c->tls->ssl) == TLS1_3_VERSION ? "TLS1.3" : "TLS1.2",
-			 SSL_CIPHER_get_name(cipher), SSL_CIPHER_get_bits(cipher, NULL));
+		snprintf(out, out_bytes, "tls %s (%s)", SSL_CIPHER_standard_name(cipher),
+			 SSL_version(c->tls->ssl) == TLS1_3_VERSION ? "TLS1.3" : "TLS1.2");
 	return out;
 }

@@ -28,7 +28,8 @@ enum conn_end {
 };
 
 struct conn_events {
-	/* Under TLS: the handshake is complete.  In clear: never called. */
+	/* Under TLS: the handshake is complete; there may be bytes to read already, and no
+	 * `readable` announces them.  In clear: never called. */
 	void (*secured)(struct conn *c);
 	/* Bytes to conn_read(), or conn_eof(). */
 	void (*readable)(struct conn *c);
@@ -78,8 +79,8 @@ void conn_close(struct conn *c);
 void conn_abort(struct conn *c);
 
 bool conn_is_secure(const struct conn *c);
-/* The tls-clause of a Received field, "TLS1.3 with cipher TLS_AES_256_GCM_SHA384 (256 bits)";
- * empty in clear.  Returns out. */
+/* The tls clause of a Received field (RFC 8314 section 4.3) with the version as comment,
+ * "tls TLS_AES_256_GCM_SHA384 (TLS1.3)"; empty in clear.  Returns out. */
 const char *conn_tls_clause(const struct conn *c, char *out, size_t out_bytes);
 
 #endif

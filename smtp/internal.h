@@ -1,0 +1,175 @@
+/* internal.h - what the files of this folder share; not for other layers */
+#ifndef SMTP_INTERNAL_H
+#define SMTP_INTERNAL_H
+
+#include "base/siphash.h"
+#include "base/timer.h"
+#include "smtp/content.h"
+#include "smtp/parse.h"
+#include "smtp/reply.h"
+#include "smtp/smtp.h"
+#include "smtp/spool/envelope.h"
+#include "tls/conn.h"
+
+#include <stdatomic.h>
+
+enum {
+	COMMAND_LINE = 1100, /* 512 (RFC 5321) and what the extensions add */
+	AUTH_LINE = 12290,   /* RFC 4954 section 4: 12288 and CR LF */
+	REPLY_ROOM = 1024,   /* free output before a command is taken up */
+	SCRATCH = 16384,
+	SMALL_BODY = 65536, /* more goes to the large-message area */
+	APPENDS_IN_FLIGHT = 2,
+	ERROR_BUDGET = 20,
+	AUTH_FAILURES = 3,
+	RECEIVED_LIMIT = 100,
+	RECEIVE_WINDOW = 20 << 10, /* before and between messages: a whole TLS record fits */
+	DATA_WINDOW = 128 << 10,
+	RETRY_US = 10000, /* look again for a chunk */
+	CLOSE_GRACE_US = 5000000,
+	TAG_BYTES = 12,
+	UNAUTHENTICATED_ROUNDS = 10, /* deadlines in all before AUTH must have succeeded */
+	DATA_US_PER_KIB = 62500,     /* 16 KiB/s: what a body may take on top of its deadline */
+};
+
+enum phase {
+	PHASE_SECURING, /* TLS handshake */
+	PHASE_COMMAND,
+	PHASE_AUTH,     /* the next line belongs to an AUTH exchange */
+	PHASE_CHECKING, /* a password is being checked, or a refusal is being held back */
+	PHASE_DATA,
+	PHASE_COMMIT,  /* the spool has the message */
+	PHASE_CLOSING, /* the last reply is on its way */
+};
+
+enum sasl { SASL_NONE, SASL_PLAIN, SASL_LOGIN_USER, SASL_LOGIN_PASSWORD };
+
+/* A message on its way into the spool; outlives its session while the spool has it. */
+struct transaction {
+	struct smtp_session *session; /* NULL: gone */
+	struct smtp_worker *worker;
+	handle_t handle;
+	spool_id_t id;
+	struct chunk *envelope;
+	size_t envelope_bytes;
+	uint32_t recipients;
+	struct chunk *prefix;
+	struct content content;
+	struct chunk *first, *last; /* decoded body not yet given to the spool */
+	uint64_t held, body_bytes;  /* octets in these chunks; in all */
+	unsigned appends;           /* in flight */
+	int failure;                /* first -errno of an append */
+	bool large, too_big, started_data, committing;
+	int64_t accepted_at_s;
+	struct spool_request request; /* COMMIT or BODY_ABORT */
+};
+
+struct append {
+	struct spool_request request;
+	struct transaction *tx;
+	handle_t handle;
+};
+
+/* Survives its session while an auth thread has it. */
+struct login {
+	struct auth_request request;
+	struct smtp_worker *worker;
+	handle_t handle;
+	bool checking; /* the auth threads have it */
+};
+
+struct smtp_session {
+	struct conn conn;
+	struct smtp_worker *worker;
+	const struct smtp_listener *listener;
+	handle_t handle;
+	char tag[TAG_BYTES];
+	enum phase phase;
+	enum sasl sasl;
+	struct timer deadline; /* of the command, the handshake or the data */
+	struct timer resume;   /* a pause ends: refusal held back, chunks short */
+	uint64_t opened_us, data_started_us;
+	struct chunk *in, *out;
+	struct transaction *tx;
+	struct login *login; /* from AUTH to its verdict */
+	struct ip_addr peer;
+	uint16_t peer_port;
+	bool greeted, extended; /* HELO or EHLO; EHLO */
+	bool authenticated, discarding_line, bad_line, counted, quitting, auth_refused;
+	uint8_t errors, auth_failures;
+	uint32_t messages;
+	char helo[256];
+	char user[AUTH_USER_BYTES];
+};
+
+struct smtp_shared {
+	struct smtp_config config;
+	struct siphash_key key;
+	_Atomic uint32_t sessions;
+	_Atomic uint32_t *by_address; /* two hashes a peer; the smaller count is believed */
+};
+
+struct smtp_worker {
+	struct smtp_env env;
+	struct smtp_shared *shared;
+	const struct smtp_config *config;
+	struct shard *shard;
+	struct slab *sessions, *transactions, *appends, *logins;
+	bool draining;
+	unsigned spool_pending;
+	uint8_t scratch[SCRATCH];
+	uint64_t counters[smtp_counter_count];
+};
+
+static inline void smtp_count(struct smtp_worker *w, enum smtp_counter c)
+{
+	counter_inc(&w->counters[c]);
+}
+
+/* limits.c */
+enum admission { ADMIT, ADMIT_TOO_MANY, ADMIT_ADDRESS, ADMIT_MEMORY };
+enum admission limits_enter(struct smtp_worker *w, const struct ip_addr *peer);
+void limits_leave(struct smtp_worker *w, const struct ip_addr *peer);
+
+/* session.c */
+void session_reply(struct smtp_session *s, enum smtp_reply r, const char *arg);
+void session_reply_raw(struct smtp_session *s, const char *text, size_t n);
+/* Counts a refused command; true: the budget is spent and the session is closing. */
+bool session_error(struct smtp_session *s, enum smtp_reply r, const char *arg);
+/* Sends the last reply, then closes. */
+void session_finish(struct smtp_session *s, enum smtp_reply r);
+/* Works on what has arrived until something is missing. */
+void session_run(struct smtp_session *s);
+void session_arm_deadline(struct smtp_session *s);
+void session_pause(struct smtp_session *s, uint64_t us);
+
+/* commands.c */
+void command_line(struct smtp_session *s, const char *line, size_t n);
+void session_reset_mail(struct smtp_session *s);
+
+/* sasl.c */
+void sasl_begin(struct smtp_session *s, struct text arguments);
+void sasl_line(struct smtp_session *s, struct text line);
+void sasl_refuse(struct smtp_session *s);
+/* The exchange is over or given up: wipes and frees what is not with the auth threads. */
+void sasl_end(struct smtp_session *s);
+
+/* transaction.c */
+struct transaction *transaction_begin(struct smtp_session *s, const struct path *reverse,
+				      bool body_8bit);
+/* 0, -ENOSPC: no more room for recipients, -EINVAL */
+int transaction_recipient(struct transaction *tx, struct text path);
+/* The session lets go; the rest ends by itself. */
+void transaction_abandon(struct transaction *tx);
+/* Octets of input that the body can take now; 0: back-pressure. */
+size_t transaction_room(struct transaction *tx);
+/* Where the next octets are decoded to: room octets at least. */
+uint8_t *transaction_tail(struct transaction *tx);
+void transaction_added(struct transaction *tx, size_t n);
+/* The data has ended: replies or hands the message to the spool. */
+void transaction_end_of_data(struct transaction *tx);
+
+/* prefix.c: Received, and Date and Message-ID where missing; octets, 0 when they do not fit */
+size_t prefix_build(const struct transaction *tx, char *out, size_t room);
+
+#endif

@@ -1,0 +1,92 @@
+/* prefix.c - header fields that go in front of what the client sent (RFC 6409 section 8,
+ * RFC 5321 section 4.4, RFC 3848, RFC 8314 section 4.3) */
+#include "smtp/internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+struct writer {
+	char *at;
+	size_t room, n;
+	bool full;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct writer *w, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(w->at + w->n, w->room - w->n, fmt, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n >= w->room - w->n)
+		w->full = true;
+	else
+		w->n += (size_t)n;
+}
+
+/* RFC 5322 section 3.3, in UTC; the names are the RFC's, whatever the locale. */
+static void put_date(struct writer *w, int64_t unix_s)
+{
+	static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+	static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+					   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+	time_t t = unix_s;
+	struct tm tm;
+
+	gmtime_r(&t, &tm);
+	put(w, "%s, %d %s %d %02d:%02d:%02d +0000", days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon],
+	    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+static const char *protocol(const struct smtp_session *s)
+{
+	static const char *const names[2][2] = {{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}};
+
+	if (!s->extended)
+		return "SMTP";
+	return names[conn_is_secure(&s->conn)][s->authenticated];
+}
+
+static void put_received(struct writer *w, const struct transaction *tx)
+{
+	const struct smtp_session *s = tx->session;
+	char addr[ADDR_TEXT_BYTES], id[SPOOL_ID_TEXT], tls[128];
+	size_t cursor = 0;
+	struct envelope_text to;
+
+	put(w, "Received: from %s ([%s%s])\r\n\tby %s with %s id %s", s->helo,
+	    s->peer.family == 6 ? "IPv6:" : "", addr_text(&s->peer, addr),
+	    s->worker->config->hostname, protocol(s), spool_id_text(tx->id, id));
+	/* several recipients in a for clause would tell one about the other (RFC 5321 7.2) */
+	if (tx->recipients == 1 &&
+	    envelope_next_recipient(tx->envelope->data, tx->envelope_bytes, &cursor, &to))
+		put(w, "\r\n\tfor <%.*s>", (int)to.bytes, to.at);
+	conn_tls_clause(&s->conn, tls, sizeof(tls));
+	if (tls[0] != '\0')
+		put(w, "\r\n\t%s", tls);
+	put(w, ";\r\n\t");
+	put_date(w, tx->accepted_at_s);
+	put(w, "\r\n");
+}
+
+size_t prefix_build(const struct transaction *tx, char *out, size_t room)
+{
+	struct writer w = {.at = out, .room = room};
+	struct smtp_worker *worker = tx->worker;
+	char id[SPOOL_ID_TEXT];
+
+	put_received(&w, tx);
+	if (!tx->content.has_date) {
+		put(&w, "Date: ");
+		put_date(&w, tx->accepted_at_s);
+		put(&w, "\r\n");
+	}
+	if (!tx->content.has_message_id)
+		put(&w, "Message-ID: <%s.%08x@%s>\r\n", spool_id_text(tx->id, id),
+		    (unsigned)shard_random(worker->shard), worker->config->hostname);
+	/* text that begins without a header is all body */
+	if (tx->content.no_header)
+		put(&w, "\r\n");
+	return w.full ? 0 : w.n;
+}

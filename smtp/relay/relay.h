@@ -1,0 +1,95 @@
+/*
+ * relay.h - delivery of committed messages to the configured next hops, on the worker.
+ *
+ * Flows in: messages, as the spool found or accepted them (relay_add); replies of next hops.
+ * Flows out: SMTP over the client role of the same TCP stack; dispositions into the spool.
+ * A message is removed only after the next hop's 250 has been recorded by the spool.
+ *
+ * Owner: struct relay_worker one a worker; messages are the relay's from relay_add() on.
+ * Runs on: that worker.
+ * Errors: the next hop's are verdicts with counters and retries; hostile replies (over-long,
+ *         endless, unexpected) close the connection and count.
+ * Source: RFC 5321 (client), 3207, 2920, 1870, 6152, 3463.
+ */
+#ifndef SMTP_RELAY_RELAY_H
+#define SMTP_RELAY_RELAY_H
+
+#include "base/addr.h"
+#include "base/shard.h"
+#include "dataplane/tcp/stream.h"
+#include "smtp/relay/counters.h"
+#include "smtp/spool/spool.h"
+#include "tls/tls.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct relay_worker;
+
+enum { RELAY_HOPS = 16, RELAY_NAME = 256 };
+
+enum relay_tls { RELAY_TLS_NONE, RELAY_TLS_OPPORTUNISTIC, RELAY_TLS_REQUIRED };
+
+struct relay_hop {
+	struct ip_addr address;
+	uint16_t port;
+	char name[RELAY_NAME]; /* SNI and the name to verify; empty: the address */
+	enum relay_tls tls;
+};
+
+struct relay_config {
+	char hostname[RELAY_NAME]; /* EHLO */
+	struct relay_hop hops[RELAY_HOPS];
+	unsigned n_hops;
+	unsigned connections;      /* per hop and worker */
+	uint64_t retry_first_us, retry_max_us, give_up_us;
+	unsigned retry_factor;
+	uint32_t max_messages;     /* queue entries of this worker */
+};
+
+struct relay_env {
+	struct shard *shard;
+	struct tcp_stack *tcp;
+	struct tls_worker *tls;
+	struct spool *spool;
+	struct spool_client *spool_client; /* the relay's own: relay_poll() drives it */
+	/* Our address towards a next hop; false: no route. */
+	bool (*source_for)(void *arg, const struct ip_addr *to, struct ip_addr *source);
+	void *source_arg;
+};
+
+struct relay_worker *relay_worker_create(const struct relay_env *env, const struct relay_config *c);
+void relay_worker_destroy(struct relay_worker *w);
+/* 0, or -ENOMEM: too many entries; the message stays in the spool until the next start. */
+int relay_add(struct relay_worker *w, const struct spool_found *f);
+/* Stage: spool verdicts, then deliveries that can begin. */
+unsigned relay_poll(void *relay_worker);
+/* Begins nothing new; deliveries under way end.  relay_idle(): nothing is under way and the
+ * spool holds no request of ours. */
+void relay_drain(struct relay_worker *w);
+bool relay_idle(const struct relay_worker *w);
+
+struct relay_message_info {
+	spool_id_t id;
+	uint64_t content_bytes;
+	uint32_t recipients, attempts;
+	int64_t accepted_at_s, next_at_s; /* next attempt; 0: under way */
+	const char *last_error;           /* borrowed; "" if none */
+};
+void relay_each_message(struct relay_worker *w,
+			void (*fn)(void *arg, const struct relay_message_info *i), void *arg);
+unsigned relay_queued(const struct relay_worker *w);
+
+struct relay_hop_info {
+	const struct relay_hop *hop;
+	unsigned connections;
+	bool down;         /* its last connections failed */
+	int64_t retry_at_s;
+	const char *last_error;
+};
+void relay_each_hop(struct relay_worker *w, void (*fn)(void *arg, const struct relay_hop_info *i),
+		    void *arg);
+
+const uint64_t *relay_counters(const struct relay_worker *w);
+
+#endif

@@ -1,0 +1,531 @@
+/*
+ * session.c - the life of one SMTP session: events of its connection, lines and data out of its
+ * input, replies into its output, deadlines.
+ *
+ * Reading stops whenever something is awaited (a verdict, a password check, room for replies,
+ * a chunk), and what has not been read stays in the stream: the receive window is the
+ * back-pressure.
+ */
+#include "base/log.h"
+#include "smtp/internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void session_free(struct smtp_session *s)
+{
+	struct smtp_worker *w = s->worker;
+	struct chunk_pool *p = w->shard->chunks;
+
+	timer_cancel(w->shard->timers, &s->deadline);
+	timer_cancel(w->shard->timers, &s->resume);
+	if (s->tx != NULL) {
+		if (s->tx->started_data)
+			smtp_count(w, smtp_message_aborted);
+		transaction_abandon(s->tx);
+	}
+	sasl_end(s);
+	if (s->in != NULL)
+		chunk_free(p, s->in);
+	if (s->out != NULL)
+		chunk_free(p, s->out);
+	if (s->counted)
+		limits_leave(w, &s->peer);
+	if (!s->quitting)
+		smtp_count(w, smtp_sessions_reset);
+	log_debug("smtp", "%s: closed, %u messages", s->tag, s->messages);
+	explicit_bzero(s->user, sizeof(s->user));
+	slab_free(w->sessions, s->handle);
+	counter_set(&w->counters[smtp_sessions_now], slab_used(w->sessions));
+}
+
+static void session_close(struct smtp_session *s)
+{
+	conn_close(&s->conn);
+	session_free(s);
+}
+
+static void session_abort(struct smtp_session *s)
+{
+	conn_abort(&s->conn);
+	session_free(s);
+}
+
+/* Writes what waits; true: all of it. */
+static bool flush_replies(struct smtp_session *s)
+{
+	struct chunk *c = s->out;
+
+	if (c == NULL)
+		return true;
+	c->start += (uint32_t)conn_write(&s->conn, c->data + c->start, c->end - c->start, false);
+	if (c->start < c->end)
+		return false;
+	chunk_free(s->worker->shard->chunks, c);
+	s->out = NULL;
+	return true;
+}
+
+/* Room for the reply to one more command. */
+static bool reply_room(struct smtp_session *s)
+{
+	if (s->out == NULL)
+		s->out = chunk_alloc(s->worker->shard->chunks, CHUNK_4K, true);
+	if (s->out == NULL)
+		return false;
+	if (s->out->size - s->out->end >= REPLY_ROOM)
+		return true;
+	return flush_replies(s) && reply_room(s);
+}
+
+void session_reply_raw(struct smtp_session *s, const char *text, size_t n)
+{
+	if (s->out == NULL)
+		s->out = chunk_alloc(s->worker->shard->chunks, CHUNK_4K, true);
+	if (s->out == NULL || s->out->size - s->out->end < n) {
+		/* replies in order or none at all: this session cannot go on */
+		s->quitting = true;
+		s->phase = PHASE_CLOSING;
+		return;
+	}
+	memcpy(s->out->data + s->out->end, text, n);
+	s->out->end += (uint32_t)n;
+}
+
+void session_reply(struct smtp_session *s, enum smtp_reply r, const char *arg)
+{
+	const struct smtp_reply_row *row = &smtp_reply_table[r];
+	char line[600];
+	int n = snprintf(line, sizeof(line), "%d ", row->code);
+
+	if (row->enhanced[0] != '\0')
+		n += snprintf(line + n, sizeof(line) - (size_t)n, "%s ", row->enhanced);
+	const char *hole = strstr(row->text, "%s");
+	if (hole != NULL)
+		n += snprintf(line + n, sizeof(line) - (size_t)n, "%.*s%.300s%s",
+			      (int)(hole - row->text), row->text, arg != NULL ? arg : "", hole + 2);
+	else
+		n += snprintf(line + n, sizeof(line) - (size_t)n, "%s", row->text);
+	/* what a customer reads out to the operator finds the log lines */
+	if (row->code >= 400)
+		n += snprintf(line + n, sizeof(line) - (size_t)n, " [%s]", s->tag);
+	n += snprintf(line + n, sizeof(line) - (size_t)n, "\r\n");
+	session_reply_raw(s, line, (size_t)n);
+}
+
+void session_finish(struct smtp_session *s, enum smtp_reply r)
+{
+	session_reply(s, r, s->worker->config->hostname);
+	s->phase = PHASE_CLOSING;
+	s->quitting = true;
+}
+
+bool session_error(struct smtp_session *s, enum smtp_reply r, const char *arg)
+{
+	int code = smtp_reply_table[r].code;
+
+	smtp_count(s->worker, code == 503 ? smtp_errors_sequence : smtp_errors_syntax);
+	if (++s->errors > ERROR_BUDGET) {
+		smtp_count(s->worker, smtp_error_budget);
+		session_finish(s, REPLY_TOO_MANY_ERRORS);
+		return true;
+	}
+	session_reply(s, r, arg);
+	return false;
+}
+
+/* A deadline belongs to the command, not to its octets: dripping does not extend it. */
+void session_arm_deadline(struct smtp_session *s)
+{
+	const struct smtp_config *c = s->worker->config;
+	uint64_t now = s->worker->shard->now_us, due = now + c->command_us;
+
+	if (!s->authenticated) {
+		uint64_t last = s->opened_us + c->unauthenticated_us * UNAUTHENTICATED_ROUNDS;
+		due = now + c->unauthenticated_us;
+		if (due > last)
+			due = last;
+	}
+	if (s->phase == PHASE_DATA)
+		due = now + c->data_us;
+	if (s->phase == PHASE_CLOSING)
+		due = now + CLOSE_GRACE_US;
+	timer_arm(s->worker->shard->timers, &s->deadline, due);
+}
+
+static void deadline_passed(struct timer *t)
+{
+	struct smtp_session *s = container_of(t, struct smtp_session, deadline);
+	struct smtp_worker *w = s->worker;
+
+	/* a long body may take longer, at a rate that no dripping client keeps up */
+	if (s->phase == PHASE_DATA) {
+		uint64_t allowed = s->data_started_us + w->config->data_us +
+				   s->tx->body_bytes / 1024 * DATA_US_PER_KIB;
+		if (allowed > w->shard->now_us) {
+			timer_arm(w->shard->timers, t, allowed);
+			return;
+		}
+	}
+	/* ours to finish: the spool or the auth threads have it */
+	if (s->phase == PHASE_COMMIT || s->phase == PHASE_CHECKING) {
+		session_arm_deadline(s);
+		return;
+	}
+	smtp_count(w, smtp_timeouts);
+	if (s->phase == PHASE_SECURING || s->phase == PHASE_CLOSING) {
+		session_abort(s);
+		return;
+	}
+	session_finish(s, REPLY_TIMEOUT);
+	session_run(s);
+}
+
+void session_pause(struct smtp_session *s, uint64_t us)
+{
+	timer_arm(s->worker->shard->timers, &s->resume, s->worker->shard->now_us + us);
+}
+
+static void pause_over(struct timer *t)
+{
+	struct smtp_session *s = container_of(t, struct smtp_session, resume);
+
+	if (s->auth_refused)
+		sasl_refuse(s);
+	session_run(s);
+}
+
+/* The input buffer with free room behind what it holds; NULL: no chunk, or full. */
+static struct chunk *input_room(struct smtp_session *s, enum chunk_size size)
+{
+	struct chunk_pool *p = s->worker->shard->chunks;
+	struct chunk *c = s->in;
+
+	if (c != NULL && c->size < chunk_capacity(size)) {
+		struct chunk *larger = chunk_alloc(p, size, false);
+		if (larger == NULL)
+			return NULL;
+		larger->end = c->end - c->start;
+		memcpy(larger->data, c->data + c->start, larger->end);
+		explicit_bzero(c->data, c->end);
+		chunk_free(p, c);
+		s->in = larger;
+		return larger;
+	}
+	if (c == NULL) {
+		s->in = chunk_alloc(p, size, false);
+		return s->in;
+	}
+	if (c->start > 0) {
+		memmove(c->data, c->data + c->start, c->end - c->start);
+		c->end -= c->start;
+		c->start = 0;
+	}
+	return c;
+}
+
+static void line_ready(struct smtp_session *s, char *line, size_t n)
+{
+	struct smtp_worker *w = s->worker;
+	size_t most = s->phase == PHASE_AUTH ? AUTH_LINE : COMMAND_LINE;
+	bool too_long = s->discarding_line || n > most;
+
+	smtp_count(w, smtp_commands);
+	s->discarding_line = false;
+	if (too_long) {
+		smtp_count(w, smtp_line_too_long);
+		session_error(s, s->phase == PHASE_AUTH ? REPLY_AUTH_TOO_LONG : REPLY_LINE_TOO_LONG,
+			      NULL);
+		sasl_end(s);
+		if (s->phase == PHASE_AUTH)
+			s->phase = PHASE_COMMAND;
+	} else if (memchr(line, '\r', n) != NULL || memchr(line, '\n', n) != NULL ||
+		   memchr(line, '\0', n) != NULL) {
+		smtp_count(w, smtp_line_bare_newline);
+		session_error(s, REPLY_LINE_ENDS, NULL);
+	} else if (s->phase == PHASE_AUTH) {
+		sasl_line(s, (struct text){line, n});
+	} else {
+		command_line(s, line, n);
+	}
+	if (s->phase == PHASE_COMMAND || s->phase == PHASE_AUTH || s->phase == PHASE_DATA)
+		session_arm_deadline(s);
+	/* an AUTH line holds a password */
+	explicit_bzero(line, n);
+}
+
+/* Offset of the first CR LF at or after from, or SIZE_MAX. */
+static size_t find_crlf(const struct chunk *c, size_t from)
+{
+	for (size_t i = from; i + 1 < c->end; i++) {
+		const uint8_t *cr = memchr(c->data + i, '\r', c->end - i - 1);
+		if (cr == NULL)
+			return SIZE_MAX;
+		if (cr[1] == '\n')
+			return (size_t)(cr - c->data);
+		i = (size_t)(cr - c->data);
+	}
+	return SIZE_MAX;
+}
+
+/* The longest line seen so far without an end: keeps its last octet (it may be a CR). */
+static void discard_long_line(struct smtp_session *s)
+{
+	struct chunk *c = s->in;
+
+	s->discarding_line = true;
+	c->data[0] = c->data[c->end - 1];
+	c->start = 0;
+	c->end = 1;
+}
+
+/* Takes up one line if there is one; false: nothing more to do now. */
+static bool line_step(struct smtp_session *s)
+{
+	struct chunk *c = s->in;
+	size_t at = c != NULL && c->end > c->start ? find_crlf(c, c->start) : SIZE_MAX;
+
+	if (at != SIZE_MAX) {
+		char *line = (char *)c->data + c->start;
+		size_t n = at - c->start;
+		c->start = (uint32_t)at + 2;
+		line_ready(s, line, n);
+		return true;
+	}
+	/* AUTH carries its initial response on the command line itself */
+	bool large = c != NULL && c->end - c->start > COMMAND_LINE;
+	c = input_room(s, large ? CHUNK_16K : CHUNK_4K);
+	if (c == NULL) {
+		session_pause(s, RETRY_US);
+		return false;
+	}
+	if (c->end > AUTH_LINE)
+		discard_long_line(s);
+	size_t got = conn_read(&s->conn, c->data + c->end, c->size - c->end);
+	c->end += (uint32_t)got;
+	return got > 0;
+}
+
+/* Octets that came behind the end of data belong to the next command. */
+static bool keep_pipelined(struct smtp_session *s, const uint8_t *p, size_t n)
+{
+	if (n == 0)
+		return true;
+	struct chunk *c = input_room(s, n > chunk_capacity(CHUNK_4K) - 1 ? CHUNK_16K : CHUNK_4K);
+	if (c == NULL || c->size - c->end < n)
+		return false;
+	memcpy(c->data + c->end, p, n);
+	c->end += (uint32_t)n;
+	return true;
+}
+
+static bool data_step(struct smtp_session *s)
+{
+	struct transaction *tx = s->tx;
+	size_t room = transaction_room(tx), n, used;
+	const uint8_t *in = s->worker->scratch;
+	struct chunk *c = s->in;
+
+	if (room == 0) {
+		/* an append's verdict wakes us too; the timer is for chunks that others free */
+		session_pause(s, RETRY_US);
+		return false;
+	}
+	if (c != NULL && c->start < c->end) {
+		in = c->data + c->start;
+		n = c->end - c->start < room ? c->end - c->start : room;
+	} else {
+		c = NULL;
+		n = conn_read(&s->conn, s->worker->scratch, room < SCRATCH ? room : SCRATCH);
+	}
+	if (n == 0)
+		return false;
+	size_t made = content_feed(&tx->content, in, n, transaction_tail(tx), &used);
+	transaction_added(tx, made);
+	if (c != NULL)
+		c->start += (uint32_t)used;
+	else if (!keep_pipelined(s, in + used, n - used)) {
+		s->phase = PHASE_CLOSING;
+		return false;
+	}
+	if (tx->content.state == CONTENT_END)
+		transaction_end_of_data(tx);
+	return true;
+}
+
+static bool step(struct smtp_session *s)
+{
+	if (timer_armed(&s->resume) && s->auth_refused)
+		return false;
+	switch (s->phase) {
+	case PHASE_COMMAND:
+	case PHASE_AUTH:
+		return line_step(s);
+	case PHASE_DATA:
+		return data_step(s);
+	case PHASE_SECURING:
+	case PHASE_CHECKING:
+	case PHASE_COMMIT:
+	case PHASE_CLOSING:
+		break;
+	}
+	return false;
+}
+
+static void begin_starttls(struct smtp_session *s)
+{
+	static const struct conn_tls server;
+
+	if (s->in != NULL) {
+		chunk_free(s->worker->shard->chunks, s->in);
+		s->in = NULL;
+	}
+	if (!conn_secure(&s->conn, &server))
+		session_abort(s);
+	else
+		session_arm_deadline(s);
+}
+
+void session_run(struct smtp_session *s)
+{
+	bool flushed;
+
+	while (s->phase != PHASE_CLOSING && reply_room(s) && step(s))
+		;
+	flushed = flush_replies(s);
+	if (s->phase == PHASE_CLOSING) {
+		if (flushed)
+			session_close(s);
+		else
+			session_arm_deadline(s);
+		return;
+	}
+	if (s->phase == PHASE_SECURING && !conn_is_secure(&s->conn)) {
+		if (!s->conn.securing && flushed)
+			begin_starttls(s);
+		else if (!flushed)
+			session_abort(s);
+		return;
+	}
+	if (s->in != NULL && s->in->start == s->in->end) {
+		chunk_free(s->worker->shard->chunks, s->in);
+		s->in = NULL;
+	}
+	if (conn_eof(&s->conn) && s->phase != PHASE_COMMIT && s->phase != PHASE_CHECKING &&
+	    !timer_armed(&s->resume))
+		session_close(s);
+	else if (s->worker->draining && s->phase == PHASE_COMMAND && s->tx == NULL) {
+		session_finish(s, REPLY_SHUTDOWN);
+		session_run(s);
+	}
+}
+
+static struct smtp_session *session_of(struct conn *c)
+{
+	return container_of(c, struct smtp_session, conn);
+}
+
+static void on_secured(struct conn *c)
+{
+	struct smtp_session *s = session_of(c);
+
+	s->phase = PHASE_COMMAND;
+	if (s->listener->implicit_tls)
+		session_reply(s, REPLY_GREETING, s->worker->config->hostname);
+	session_arm_deadline(s);
+	session_run(s);
+}
+
+static void on_ready(struct conn *c)
+{
+	session_run(session_of(c));
+}
+
+static void on_ended(struct conn *c, enum conn_end why)
+{
+	session_free(session_of(c));
+}
+
+static const struct conn_events session_events = {
+	.secured = on_secured,
+	.readable = on_ready,
+	.writable = on_ready,
+	.ended = on_ended,
+};
+
+/* 32 letters without vowels that would spell words, and without 0/O and 1/l. */
+static void make_tag(struct smtp_session *s)
+{
+	static const char letters[] = "23456789bcdfghjkmnpqrstvwxzBCDFG";
+	uint64_t r = shard_random(s->worker->shard);
+
+	for (unsigned i = 0; i < TAG_BYTES - 2; i++, r >>= 5)
+		s->tag[i] = letters[r & 31];
+}
+
+static void refuse(struct smtp_worker *w, struct stream *stream, bool implicit)
+{
+	char line[400];
+	int n = snprintf(line, sizeof(line), "421 4.3.2 %s too many sessions, try again later\r\n",
+			 w->config->hostname);
+
+	/* under implicit TLS a reply would cost the handshake that the limit is there to save */
+	if (implicit) {
+		stream_abort(stream);
+		return;
+	}
+	stream_write(stream, line, (size_t)n, 0);
+	stream_close(stream);
+}
+
+static void on_opened(struct stream *stream, void *user)
+{
+	const struct smtp_listener *l = user;
+	static const struct conn_tls server;
+	struct smtp_worker *w = l->worker;
+	struct ip_addr peer;
+	uint16_t port;
+	handle_t h;
+
+	stream_peer(stream, &peer, &port);
+	enum admission a = w->draining ? ADMIT_TOO_MANY : limits_enter(w, &peer);
+	struct smtp_session *s = a == ADMIT ? slab_alloc(w->sessions, &h) : NULL;
+	if (s == NULL) {
+		if (a == ADMIT)
+			limits_leave(w, &peer);
+		refuse(w, stream, l->implicit_tls);
+		return;
+	}
+	s->worker = w;
+	s->listener = l;
+	s->handle = h;
+	s->counted = true;
+	s->peer = peer;
+	s->peer_port = port;
+	s->opened_us = w->shard->now_us;
+	timer_init(&s->deadline, deadline_passed);
+	timer_init(&s->resume, pause_over);
+	make_tag(s);
+	conn_init(&s->conn, w->env.tls, stream, &session_events);
+	stream_set_receive_limit(stream, RECEIVE_WINDOW);
+	smtp_count(w, smtp_sessions_opened);
+	counter_set(&w->counters[smtp_sessions_now], slab_used(w->sessions));
+	s->phase = l->implicit_tls ? PHASE_SECURING : PHASE_COMMAND;
+	session_arm_deadline(s);
+	if (l->implicit_tls) {
+		if (!conn_secure(&s->conn, &server))
+			session_abort(s);
+		return;
+	}
+	session_reply(s, REPLY_GREETING, w->config->hostname);
+	session_run(s);
+}
+
+const struct stream_events smtp_stream_events = {
+	.opened = on_opened,
+	.readable = conn_stream_readable,
+	.writable = conn_stream_writable,
+	.closed = conn_stream_closed,
+};

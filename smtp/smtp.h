@@ -1,0 +1,96 @@
+/*
+ * smtp.h - the submission server: sessions of one worker, from `opened` to the spool's verdict.
+ *
+ * Flows in: streams of the listeners, verdicts of the spool and of the password checks.
+ * Flows out: replies; committed messages, told to `accepted`.
+ *
+ * Owner: struct smtp_shared one a process (limits that all workers share), struct smtp_worker
+ *        one a worker.
+ * Runs on: everything with an smtp_worker on that worker.
+ * Errors: the peer's are replies (reply.h) and counters (counters.h).
+ * Source: RFC 6409, 5321, 4954, 3207, 2920, 1870, 6152, 2034.
+ */
+#ifndef SMTP_SMTP_H
+#define SMTP_SMTP_H
+
+#include "base/addr.h"
+#include "base/shard.h"
+#include "dataplane/tcp/stream.h"
+#include "smtp/auth/auth.h"
+#include "smtp/counters.h"
+#include "smtp/spool/spool.h"
+#include "tls/tls.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct smtp_shared;
+struct smtp_worker;
+
+enum { SMTP_EXEMPT = 64, SMTP_HOSTNAME = 256 };
+
+struct smtp_config {
+	char hostname[SMTP_HOSTNAME];
+	uint64_t max_message_size; /* octets after dot removal, prefix not counted */
+	uint32_t max_recipients;
+	uint64_t command_us, data_us, unauthenticated_us; /* deadlines */
+	uint64_t auth_failure_delay_us;
+	bool auth_plain, auth_login;
+	uint32_t sessions;             /* all workers */
+	uint32_t sessions_per_address; /* all workers; 0: no limit */
+	struct {
+		struct ip_addr addr;
+		uint8_t bits;
+	} exempt[SMTP_EXEMPT]; /* from sessions_per_address */
+	unsigned n_exempt;
+	uint64_t tls_memory; /* bytes that OpenSSL may hold before sessions are refused */
+};
+
+struct smtp_shared *smtp_shared_create(const struct smtp_config *c);
+void smtp_shared_destroy(struct smtp_shared *s);
+
+struct smtp_env {
+	struct smtp_shared *shared;
+	struct shard *shard;
+	struct tls_worker *tls;
+	struct spool *spool;
+	struct spool_client *spool_client;
+	struct auth_client *auth;
+	/* A message is durable and has its 250 (or its client has gone): deliver it. */
+	void (*accepted)(void *arg, const struct spool_found *f);
+	void *accepted_arg;
+};
+struct smtp_worker *smtp_worker_create(const struct smtp_env *env);
+/* Aborts what is left; the spool's requests must have come back (spool_poll). */
+void smtp_worker_destroy(struct smtp_worker *w);
+
+/* A listener's argument to the stream events. */
+struct smtp_listener {
+	struct smtp_worker *worker;
+	bool implicit_tls;
+};
+extern const struct stream_events smtp_stream_events;
+/* Before a SYN takes memory: false over the memory watermark. */
+bool smtp_admit(void *listener, const struct ip_addr *peer);
+
+/* No new session; idle ones get 421 now, the others when their transaction has ended. */
+void smtp_drain(struct smtp_worker *w);
+unsigned smtp_sessions_open(const struct smtp_worker *w);
+/* Requests of ours that the spool still holds. */
+unsigned smtp_spool_pending(const struct smtp_worker *w);
+
+struct smtp_session_info {
+	char tag[12];
+	struct ip_addr peer;
+	uint16_t peer_port;
+	const char *state, *user; /* borrowed for the call */
+	bool tls;
+	unsigned messages;
+	uint64_t age_us, body_bytes;
+};
+void smtp_each_session(struct smtp_worker *w,
+		       void (*fn)(void *arg, const struct smtp_session_info *i), void *arg);
+
+const uint64_t *smtp_counters(const struct smtp_worker *w);
+
+#endif

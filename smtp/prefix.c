@@ -1,10 +1,10 @@
 /* prefix.c - header fields that go in front of what the client sent (RFC 6409 section 8,
  * RFC 5321 section 4.4, RFC 3848, RFC 8314 section 4.3) */
+#include "base/date.h"
 #include "smtp/internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
 
 struct writer {
 	char *at;
@@ -25,18 +25,11 @@ __attribute__((format(printf, 2, 3))) static void put(struct writer *w, const ch
 		w->n += (size_t)n;
 }
 
-/* RFC 5322 section 3.3, in UTC; the names are the RFC's, whatever the locale. */
 static void put_date(struct writer *w, int64_t unix_s)
 {
-	static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-	static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-					   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-	time_t t = unix_s;
-	struct tm tm;
+	char text[DATE_TEXT_BYTES];
 
-	gmtime_r(&t, &tm);
-	put(w, "%s, %d %s %d %02d:%02d:%02d +0000", days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon],
-	    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+	put(w, "%s", date_text(unix_s, text));
 }
 
 static const char *protocol(const struct smtp_session *s)

@@ -41,10 +41,10 @@ struct relay_config {
 	char hostname[RELAY_NAME]; /* EHLO */
 	struct relay_hop hops[RELAY_HOPS];
 	unsigned n_hops;
-	unsigned connections;      /* per hop and worker */
+	unsigned connections; /* per hop and worker */
 	uint64_t retry_first_us, retry_max_us, give_up_us;
 	unsigned retry_factor;
-	uint32_t max_messages;     /* queue entries of this worker */
+	uint32_t max_messages; /* queue entries of this worker */
 };
 
 struct relay_env {
@@ -83,7 +83,7 @@ unsigned relay_queued(const struct relay_worker *w);
 struct relay_hop_info {
 	const struct relay_hop *hop;
 	unsigned connections;
-	bool down;         /* its last connections failed */
+	bool down; /* its last connections failed */
 	int64_t retry_at_s;
 	const char *last_error;
 };

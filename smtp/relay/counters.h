@@ -1,0 +1,30 @@
+/* counters.h - everything the relay counts; one row a counter */
+#ifndef SMTP_RELAY_COUNTERS_H
+#define SMTP_RELAY_COUNTERS_H
+
+#include "base/counter.h"
+
+#define RELAY_COUNTERS(X)                                                                          \
+	X(relay, queue_entries, "messages", "messages in the queue of this worker")                       \
+	X(relay, queue_full, "messages", "messages left to the next start: no queue entry")        \
+	X(relay, attempts, "attempts", "delivery attempts begun")                                  \
+	X(relay, delivered, "recipients", "recipients taken by a next hop")                        \
+	X(relay, deferred, "recipients", "recipients put off by a next hop")                       \
+	X(relay, bounced, "recipients", "recipients refused for good, or expired")                 \
+	X(relay, expired, "messages", "messages given up: retry.give_up passed")                   \
+	X(relay, reports, "messages", "delivery status notifications sent")                        \
+	X(relay, reports_suppressed, "messages", "failures without a report: null reverse-path")   \
+	X(relay, connections, "connections", "connections to next hops made")                      \
+	X(relay, connect_failed, "connections", "connections to next hops that failed")            \
+	X(relay, tls_failed, "connections", "TLS with a next hop failed")                          \
+	X(relay, tls_missing, "connections", "STARTTLS required but not offered")                  \
+	X(relay, interrupted, "attempts", "attempts cut off by the end of their connection")       \
+	X(relay, ambiguous, "attempts", "of these, after the end of data: may be delivered twice") \
+	X(relay, timeouts, "connections", "next hops that did not answer in time")                 \
+	X(relay, bad_replies, "connections", "connections dropped: malformed or endless reply")    \
+	X(relay, injected, "connections", "connections dropped: octets behind a STARTTLS reply")   \
+	X(relay, spool_errors, "requests", "spool requests of the relay that failed")
+
+COUNTER_ENUM(relay, RELAY_COUNTERS)
+
+#endif

@@ -1,0 +1,300 @@
+/*
+ * delivery.c - one attempt at a message: its envelope out of the spool, then what became of
+ * each recipient into the spool.  The message leaves the queue only after that is durable.
+ */
+#include "base/log.h"
+#include "smtp/relay/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void delivery_free(struct delivery *d)
+{
+	struct relay_worker *w = d->worker;
+	struct chunk_pool *p = w->shard->chunks;
+
+	timer_cancel(w->shard->timers, &d->timer);
+	chunk_free_list(p, d->envelope);
+	chunk_free_list(p, d->report);
+	chunk_free_list(p, d->report_envelope);
+	free(d->recipients);
+	free(d->dispositions);
+	slab_free(w->deliveries, d->handle);
+}
+
+/* The attempt never came to an outcome: nothing is recorded, the message waits. */
+static void delivery_drop(struct delivery *d, const char *why)
+{
+	struct message *m = d->message;
+	struct client *c = d->client;
+
+	delivery_free(d);
+	message_defer(m, why, message_retry_us(m));
+	if (c != NULL)
+		client_idle(c, false);
+}
+
+static bool is_done(const struct message *m, uint32_t i)
+{
+	return m->done != NULL && (m->done[i / 8] & 1u << i % 8) != 0;
+}
+
+static void envelope_loaded(struct spool_request *r)
+{
+	struct delivery *d = r->user;
+	struct relay_worker *w = d->worker;
+	struct message *m = d->message;
+
+	w->spool_pending--;
+	d->envelope->end = (uint32_t)r->read_bytes;
+	if (r->verdict < 0 || envelope_decode(d->envelope->data, d->envelope->end, &d->e) < 0 ||
+	    d->e.recipients != m->recipients) {
+		relay_count(w, relay_spool_errors);
+		delivery_drop(d, "the spool cannot read the envelope");
+		return;
+	}
+	d->recipients = calloc(m->recipients + 1, sizeof(*d->recipients));
+	if (d->recipients == NULL) {
+		delivery_drop(d, "out of memory");
+		return;
+	}
+	for (uint32_t i = 0; i < m->recipients; i++)
+		d->recipients[i].state = is_done(m, i) ? RECIPIENT_DONE : RECIPIENT_TODO;
+	if (d->expired) {
+		delivery_outcome(d, RECIPIENT_TODO, 554, "4.4.7",
+				 m->last_error != NULL ? m->last_error : "delivery time expired");
+		delivery_end(d);
+	} else if (d->client == NULL) {
+		/* its connection went away meanwhile; the message has lost nothing */
+		m->attempts--;
+		delivery_free(d);
+		message_ready(m);
+	} else {
+		client_transact(d->client);
+	}
+}
+
+void delivery_begin(struct message *m, struct client *c)
+{
+	struct relay_worker *w = m->worker;
+	handle_t h;
+	struct delivery *d = slab_alloc(w->deliveries, &h);
+	enum chunk_size size = m->place.envelope_bytes <= chunk_capacity(CHUNK_4K)    ? CHUNK_4K
+			       : m->place.envelope_bytes <= chunk_capacity(CHUNK_16K) ? CHUNK_16K
+										      : CHUNK_64K;
+	if (d == NULL) {
+		message_defer(m, "too many deliveries at once", RETRY_SPOOL_US);
+		if (c != NULL)
+			client_idle(c, false);
+		return;
+	}
+	*d = (struct delivery){
+		.worker = w, .message = m, .client = c, .handle = h, .expired = c == NULL};
+	timer_init(&d->timer, NULL);
+	if (c != NULL)
+		c->delivery = d;
+	m->attempts++;
+	d->envelope = chunk_alloc(w->shard->chunks, size, true);
+	d->request = (struct spool_request){
+		.op = SPOOL_READ,
+		.id = m->id,
+		.user = d,
+		.done = envelope_loaded,
+		.chunks = d->envelope,
+		.place = m->place,
+		.read_envelope = true,
+		.read_bytes = m->place.envelope_bytes,
+	};
+	if (d->envelope == NULL || relay_submit(w, &d->request) < 0)
+		delivery_drop(d, "out of memory");
+}
+
+void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned code,
+		      const char *status, const char *text)
+{
+	enum recipient_state to = code / 100 == 2   ? RECIPIENT_DELIVERED
+				  : code / 100 == 4 ? RECIPIENT_DEFERRED
+						    : RECIPIENT_FAILED;
+
+	for (uint32_t i = 0; i < d->e.recipients; i++) {
+		struct recipient *r = &d->recipients[i];
+		if (r->state != from)
+			continue;
+		r->state = to;
+		snprintf(r->status, sizeof(r->status), "%s", status);
+		snprintf(r->text, sizeof(r->text), "%u %.140s", code, text);
+	}
+}
+
+static void mark_done(struct delivery *d)
+{
+	struct message *m = d->message;
+
+	if (m->done == NULL)
+		m->done = calloc((m->recipients + 7) / 8, 1);
+	for (uint32_t i = 0; m->done != NULL && i < d->request.n_dispositions; i++) {
+		uint32_t k = d->dispositions[i].recipient;
+		if (d->dispositions[i].outcome != SPOOL_DEFERRED)
+			m->done[k / 8] |= (uint8_t)(1u << k % 8);
+	}
+}
+
+/* Why the message is still here: the first deferral. */
+static const char *deferral(const struct delivery *d)
+{
+	for (uint32_t i = 0; i < d->e.recipients; i++) {
+		if (d->recipients[i].state == RECIPIENT_DEFERRED)
+			return d->recipients[i].text;
+	}
+	return NULL;
+}
+
+static void disposed(struct spool_request *r);
+
+static void dispose_again(struct timer *t)
+{
+	struct delivery *d = container_of(t, struct delivery, timer);
+
+	if (relay_submit(d->worker, &d->request) < 0)
+		timer_arm(d->worker->shard->timers, t, d->worker->shard->now_us + RETRY_SPOOL_US);
+}
+
+/* The outcome is durable, or is offered to the spool again: forgetting it would deliver twice. */
+static void disposed(struct spool_request *r)
+{
+	struct delivery *d = r->user;
+	struct relay_worker *w = d->worker;
+	struct message *m = d->message;
+
+	w->spool_pending--;
+	if (r->verdict < 0) {
+		relay_count(w, relay_spool_errors);
+		timer_init(&d->timer, dispose_again);
+		timer_arm(w->shard->timers, &d->timer, w->shard->now_us + RETRY_SPOOL_US);
+		return;
+	}
+	if (d->last) {
+		message_free(m);
+	} else {
+		mark_done(d);
+		message_defer(m, deferral(d), d->retry_us);
+	}
+	delivery_free(d);
+}
+
+static void dispose(struct delivery *d)
+{
+	struct relay_worker *w = d->worker;
+	struct message *m = d->message;
+	static const struct {
+		enum spool_outcome outcome;
+		enum relay_counter counter;
+	} outcomes[] = {
+		[RECIPIENT_DELIVERED] = {SPOOL_DELIVERED, relay_delivered},
+		[RECIPIENT_DEFERRED] = {SPOOL_DEFERRED, relay_deferred},
+		[RECIPIENT_FAILED] = {SPOOL_BOUNCED, relay_bounced},
+	};
+	uint32_t n = 0;
+
+	d->dispositions = calloc(d->e.recipients + 1, sizeof(*d->dispositions));
+	if (d->dispositions == NULL) {
+		delivery_drop(d, "out of memory");
+		return;
+	}
+	d->last = true;
+	d->retry_us = message_retry_us(m);
+	for (uint32_t i = 0; i < d->e.recipients; i++) {
+		unsigned s = d->recipients[i].state;
+		if (s != RECIPIENT_DELIVERED && s != RECIPIENT_DEFERRED && s != RECIPIENT_FAILED)
+			continue;
+		d->dispositions[n++] = (struct spool_disposition){
+			.recipient = i,
+			.outcome = outcomes[s].outcome,
+			.retry_at_s = shard_wall_s(w->shard) + (int64_t)(d->retry_us / 1000000),
+		};
+		relay_count(w, outcomes[s].counter);
+		if (s == RECIPIENT_DEFERRED)
+			d->last = false;
+	}
+	d->request = (struct spool_request){
+		.op = SPOOL_DISPOSE,
+		.id = m->id,
+		.user = d,
+		.done = disposed,
+		.place = m->place,
+		.dispositions = d->dispositions,
+		.n_dispositions = n,
+		.attempts = m->attempts,
+		.last = d->last,
+	};
+	timer_init(&d->timer, dispose_again);
+	dispose_again(&d->timer);
+}
+
+static void reported(struct spool_request *r)
+{
+	struct delivery *d = r->user;
+	struct relay_worker *w = d->worker;
+
+	w->spool_pending--;
+	if (r->verdict < 0) {
+		/* no report, no disposition: the message stays and is judged again */
+		relay_count(w, relay_spool_errors);
+		delivery_drop(d, "the report could not be stored");
+		return;
+	}
+	struct spool_found f = {
+		.id = r->id,
+		.place = r->place,
+		.content_bytes = r->body_bytes + r->prefix_bytes,
+		.accepted_at_s = shard_wall_s(w->shard),
+		.retry_at_s = shard_wall_s(w->shard),
+		.recipients = 1,
+	};
+	relay_count(w, relay_reports);
+	relay_add(w, &f);
+	dispose(d);
+}
+
+static void log_outcome(const struct delivery *d)
+{
+	char id[SPOOL_ID_TEXT];
+	uint32_t count[RECIPIENT_FAILED + 1] = {0};
+	const char *text = "";
+
+	for (uint32_t i = 0; i < d->e.recipients; i++) {
+		count[d->recipients[i].state]++;
+		if (d->recipients[i].text[0] != '\0')
+			text = d->recipients[i].text;
+	}
+	log_info("relay", "%s: delivered %u, deferred %u, failed %u: %s",
+		 spool_id_text(d->message->id, id), count[RECIPIENT_DELIVERED],
+		 count[RECIPIENT_DEFERRED], count[RECIPIENT_FAILED], text);
+}
+
+void delivery_end(struct delivery *d)
+{
+	struct relay_worker *w = d->worker;
+	bool failed = false;
+
+	log_outcome(d);
+	for (uint32_t i = 0; i < d->e.recipients; i++)
+		failed |= d->recipients[i].state == RECIPIENT_FAILED;
+	/* a report about a report would be the beginning of a loop (RFC 5321 section 6.1) */
+	if (failed && d->e.reverse_path.bytes == 0)
+		relay_count(w, relay_reports_suppressed);
+	if (!failed || d->e.reverse_path.bytes == 0) {
+		dispose(d);
+		return;
+	}
+	if (!report_build(d, &d->request)) {
+		delivery_drop(d, "no room for a report");
+		return;
+	}
+	d->request.user = d;
+	d->request.done = reported;
+	if (relay_submit(w, &d->request) < 0)
+		delivery_drop(d, "the report could not be stored");
+}

@@ -1,0 +1,203 @@
+/* internal.h - what the files of this folder share; not for other layers */
+#ifndef SMTP_RELAY_INTERNAL_H
+#define SMTP_RELAY_INTERNAL_H
+
+#include "base/list.h"
+#include "base/timer.h"
+#include "smtp/relay/relay.h"
+#include "smtp/relay/reply_parser.h"
+#include "smtp/spool/envelope.h"
+#include "tls/conn.h"
+
+enum {
+	ERROR_TEXT = 160,
+	STATUS_TEXT = 12,
+	PIECES = 2, /* body pieces read ahead */
+	PIECE_BYTES = 61440,
+	COMMAND_ROOM = 700, /* free output before a command is made */
+	MESSAGES_A_CONNECTION = 100,
+	CONNECT_US = 30 * 1000000,
+	GREETING_US = 60 * 1000000,
+	COMMAND_US = 300 * 1000000, /* RFC 5321 section 4.5.3.2 */
+	BLOCK_US = 180 * 1000000,
+	FINAL_US = 600 * 1000000,
+	IDLE_US = 30 * 1000000,
+	HOP_FIRST_US = 1000000, /* back-off of a hop that cannot be reached */
+	HOP_MAX_US = 60 * 1000000,
+	TLS_BROKEN_US = 300 * 1000000,
+	RETRY_SPOOL_US = 1000000,
+};
+
+enum message_state { MESSAGE_READY, MESSAGE_DEFERRED, MESSAGE_ACTIVE };
+
+/* A queue entry; <= 200 B, because a backlog is many of them. */
+struct message {
+	struct list link;   /* in ready, or nowhere */
+	struct timer timer; /* DEFERRED: next attempt; READY: expiry */
+	struct relay_worker *worker;
+	handle_t handle;
+	spool_id_t id;
+	struct spool_place place;
+	uint64_t content_bytes;
+	int64_t accepted_at_s, next_at_s;
+	uint32_t recipients, attempts;
+	uint8_t *done;    /* a bit a recipient; NULL: none done */
+	char *last_error; /* NULL: none */
+	enum message_state state;
+};
+
+enum recipient_state {
+	RECIPIENT_DONE, /* by an earlier attempt */
+	RECIPIENT_TODO,
+	RECIPIENT_ACCEPTED, /* by RCPT; waits for the end of data */
+	RECIPIENT_DELIVERED,
+	RECIPIENT_DEFERRED,
+	RECIPIENT_FAILED,
+};
+
+struct recipient {
+	uint8_t state;
+	char status[STATUS_TEXT]; /* RFC 3463 */
+	char text[ERROR_TEXT];    /* the hop's reply */
+};
+
+/* One attempt at one message: from its envelope to its dispositions. */
+struct delivery {
+	struct relay_worker *worker;
+	struct message *message;
+	struct client *client; /* NULL: none, or gone */
+	handle_t handle;
+	struct chunk *envelope;
+	struct envelope e;
+	struct recipient *recipients;
+	struct spool_request request; /* one at a time */
+	struct spool_disposition *dispositions;
+	struct chunk *report, *report_envelope;
+	struct timer timer; /* a spool request is tried again */
+	uint64_t retry_us;
+	bool last, expired;
+};
+
+/* Bytes of the content on their way from the spool to the wire. */
+struct piece {
+	struct spool_request request;
+	struct client *client; /* NULL: gone; freed when the read returns */
+	struct relay_worker *worker;
+	struct chunk *chunk;
+	uint64_t wanted;
+	bool reading, full;
+};
+
+enum client_state {
+	CLIENT_CONNECTING,
+	CLIENT_GREETING,
+	CLIENT_EHLO,
+	CLIENT_STARTTLS,
+	CLIENT_SECURING,
+	CLIENT_IDLE,
+	CLIENT_LOADING,  /* the envelope is being read */
+	CLIENT_ENVELOPE, /* MAIL, RCPT, DATA */
+	CLIENT_CONTENT,
+	CLIENT_FINAL, /* the reply to the end of data */
+	CLIENT_RESET, /* the reply to RSET */
+	CLIENT_QUIT,
+};
+
+struct hop {
+	struct relay_hop config;
+	struct list clients;
+	unsigned n_clients, n_connecting;
+	unsigned failures;        /* connections in a row */
+	uint64_t closed_until_us; /* circuit open: no connection before */
+	uint64_t tls_broken_until_us;
+	char last_error[ERROR_TEXT];
+};
+
+struct client {
+	struct conn conn;
+	struct list link; /* in hop->clients */
+	struct relay_worker *worker;
+	struct hop *hop;
+	enum client_state state;
+	struct timer timer;
+	struct reply_parser reply;
+	struct chunk *in, *out;
+	bool pipelining, eightbit, size, starttls, greeted;
+	bool data_sent, mail_refused, dead_body;
+	uint64_t size_limit;
+	unsigned messages;
+	struct delivery *delivery;
+	/* CLIENT_ENVELOPE: what has been sent and what has been answered */
+	size_t send_cursor;
+	uint32_t send_index, reply_index, accepted;
+	unsigned sent, answered; /* commands: MAIL, RCPT..., DATA */
+	/* CLIENT_CONTENT */
+	struct piece *pieces[PIECES];
+	uint64_t read_offset, written_offset;
+	bool line_start, cr_seen, end_written;
+};
+
+struct relay_worker {
+	struct relay_env env;
+	struct relay_config config;
+	struct shard *shard;
+	struct hop hops[RELAY_HOPS];
+	unsigned next_hop;
+	struct slab *messages, *deliveries;
+	struct list ready;
+	unsigned n_ready, n_clients, spool_pending;
+	bool draining;
+	uint64_t counters[relay_counter_count];
+};
+
+static inline void relay_count(struct relay_worker *w, enum relay_counter c)
+{
+	counter_inc(&w->counters[c]);
+}
+
+/* queue.c */
+void message_ready(struct message *m);
+/* Back to the queue for a later attempt, in us; why may be NULL. */
+void message_defer(struct message *m, const char *why, uint64_t us);
+/* first * factor^(attempts - 1), at most max and at most what is left until expiry. */
+uint64_t message_retry_us(const struct message *m);
+void message_free(struct message *m);
+int relay_submit(struct relay_worker *w, struct spool_request *r);
+
+/* hop.c */
+void hops_dispatch(struct relay_worker *w);
+void hop_failed(struct hop *h, struct relay_worker *w, const char *why);
+
+/* delivery.c */
+void delivery_begin(struct message *m, struct client *c);
+/* The connection has gone, or the attempt is over: dispositions follow from the recipients. */
+void delivery_end(struct delivery *d);
+/* Sets every recipient in state from to the outcome that the reply code means. */
+void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned code,
+		      const char *status, const char *text);
+
+/* report.c: the report in d->report, its envelope in d->report_envelope; false: no room */
+bool report_build(struct delivery *d, struct spool_request *commit);
+
+/* client.c */
+bool client_open(struct relay_worker *w, struct hop *h);
+void client_transact(struct client *c); /* the envelope is there */
+void client_close(struct client *c, bool polite);
+void client_failed(struct client *c, const char *why);
+void client_quit(struct client *c);
+
+/* transact.c */
+void transact_pump(struct client *c);
+void transact_reply(struct client *c);
+/* content.c */
+void content_pump(struct client *c);
+void content_begin_transfer(struct client *c);
+void content_forget(struct client *c);
+
+/* client.c, for transact.c and content.c */
+bool client_flush(struct client *c);
+void client_arm(struct client *c, uint64_t us);
+void client_command(struct client *c, const char *text, size_t n);
+void client_idle(struct client *c, bool reset);
+
+#endif

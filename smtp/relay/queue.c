@@ -1,0 +1,251 @@
+/*
+ * queue.c - the messages of one worker: ready, deferred, under way.
+ *
+ * A message has its own timer in every waiting state (next attempt, or expiry), so none can
+ * stay without delivery, report or expiry.
+ */
+#include "smtp/relay/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+COUNTER_TABLE(relay, RELAY_COUNTERS)
+
+static uint64_t us_until(const struct relay_worker *w, int64_t unix_s)
+{
+	int64_t left = unix_s - shard_wall_s(w->shard);
+
+	return left > 0 ? (uint64_t)left * 1000000 : 0;
+}
+
+static uint64_t us_to_expiry(const struct message *m)
+{
+	const struct relay_worker *w = m->worker;
+	int64_t age_s = shard_wall_s(w->shard) - m->accepted_at_s;
+	uint64_t age_us = age_s > 0 ? (uint64_t)age_s * 1000000 : 0;
+
+	return age_us < w->config.give_up_us ? w->config.give_up_us - age_us : 0;
+}
+
+static void message_due(struct timer *t)
+{
+	struct message *m = container_of(t, struct message, timer);
+	struct relay_worker *w = m->worker;
+
+	if (us_to_expiry(m) > 0) {
+		if (m->state == MESSAGE_DEFERRED)
+			message_ready(m);
+		return;
+	}
+	if (m->state == MESSAGE_READY) {
+		list_del(&m->link);
+		w->n_ready--;
+	}
+	relay_count(w, relay_expired);
+	m->state = MESSAGE_ACTIVE;
+	delivery_begin(m, NULL);
+}
+
+void message_ready(struct message *m)
+{
+	struct relay_worker *w = m->worker;
+
+	m->state = MESSAGE_READY;
+	m->next_at_s = shard_wall_s(w->shard);
+	list_push_back(&w->ready, &m->link);
+	w->n_ready++;
+	/* whatever happens to the hops, this one will not wait for ever */
+	timer_arm(w->shard->timers, &m->timer, w->shard->now_us + us_to_expiry(m));
+}
+
+uint64_t message_retry_us(const struct message *m)
+{
+	const struct relay_config *c = &m->worker->config;
+	uint64_t us = c->retry_first_us, most = us_to_expiry(m);
+
+	for (uint32_t i = 1; i < m->attempts && us < c->retry_max_us; i++)
+		us *= c->retry_factor;
+	if (us > c->retry_max_us)
+		us = c->retry_max_us;
+	/* a fifth of jitter either way */
+	us = us - us / 5 + shard_random(m->worker->shard) % (us / 5 * 2 + 1);
+	return us < most ? us : most;
+}
+
+void message_defer(struct message *m, const char *why, uint64_t us)
+{
+	struct relay_worker *w = m->worker;
+
+	free(m->last_error);
+	m->last_error = why != NULL ? strdup(why) : NULL;
+	m->state = MESSAGE_DEFERRED;
+	m->next_at_s = shard_wall_s(w->shard) + (int64_t)(us / 1000000);
+	timer_arm(w->shard->timers, &m->timer, w->shard->now_us + us);
+}
+
+void message_free(struct message *m)
+{
+	struct relay_worker *w = m->worker;
+
+	timer_cancel(w->shard->timers, &m->timer);
+	list_del(&m->link);
+	free(m->done);
+	free(m->last_error);
+	slab_free(w->messages, m->handle);
+	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
+}
+
+int relay_add(struct relay_worker *w, const struct spool_found *f)
+{
+	handle_t h;
+	struct message *m = slab_alloc(w->messages, &h);
+	size_t bits = (f->recipients + 7) / 8;
+
+	if (m == NULL) {
+		relay_count(w, relay_queue_full);
+		return -ENOMEM;
+	}
+	m->worker = w;
+	m->handle = h;
+	m->id = f->id;
+	m->place = f->place;
+	m->content_bytes = f->content_bytes;
+	m->accepted_at_s = f->accepted_at_s;
+	m->recipients = f->recipients;
+	m->attempts = f->attempts;
+	list_init(&m->link);
+	timer_init(&m->timer, message_due);
+	if (f->done != NULL && (m->done = malloc(bits)) != NULL)
+		memcpy(m->done, f->done, bits);
+	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
+	if (us_until(w, f->retry_at_s) > 0) {
+		m->state = MESSAGE_DEFERRED;
+		m->next_at_s = f->retry_at_s;
+		timer_arm(w->shard->timers, &m->timer,
+			  w->shard->now_us + us_until(w, f->retry_at_s));
+	} else {
+		message_ready(m);
+	}
+	return 0;
+}
+
+int relay_submit(struct relay_worker *w, struct spool_request *r)
+{
+	int rc = spool_submit(w->env.spool_client, r);
+
+	if (rc == 0)
+		w->spool_pending++;
+	else
+		relay_count(w, relay_spool_errors);
+	return rc;
+}
+
+struct relay_worker *relay_worker_create(const struct relay_env *env, const struct relay_config *c)
+{
+	struct relay_worker *w = calloc(1, sizeof(*w));
+
+	if (w == NULL)
+		return NULL;
+	w->env = *env;
+	w->config = *c;
+	w->shard = env->shard;
+	list_init(&w->ready);
+	w->messages = slab_create(sizeof(struct message), c->max_messages);
+	/* one a connection, and expiries on top */
+	w->deliveries = slab_create(sizeof(struct delivery), c->n_hops * c->connections + 4096);
+	if (w->messages == NULL || w->deliveries == NULL) {
+		relay_worker_destroy(w);
+		return NULL;
+	}
+	for (unsigned i = 0; i < c->n_hops; i++) {
+		w->hops[i].config = c->hops[i];
+		list_init(&w->hops[i].clients);
+	}
+	return w;
+}
+
+void relay_worker_destroy(struct relay_worker *w)
+{
+	if (w == NULL)
+		return;
+	for (unsigned i = 0; i < w->config.n_hops; i++) {
+		list_each_safe (it, &w->hops[i].clients)
+			client_close(container_of(it, struct client, link), false);
+	}
+	for (uint32_t i = 0; w->deliveries != NULL && i < slab_extent(w->deliveries); i++) {
+		struct delivery *d = slab_at(w->deliveries, i, NULL);
+		if (d == NULL)
+			continue;
+		timer_cancel(w->shard->timers, &d->timer);
+		free(d->recipients);
+		free(d->dispositions);
+	}
+	for (uint32_t i = 0; w->messages != NULL && i < slab_extent(w->messages); i++) {
+		struct message *m = slab_at(w->messages, i, NULL);
+		if (m != NULL)
+			message_free(m);
+	}
+	slab_destroy(w->messages);
+	slab_destroy(w->deliveries);
+	free(w);
+}
+
+unsigned relay_poll(void *relay_worker)
+{
+	struct relay_worker *w = relay_worker;
+	unsigned work = spool_poll(w->env.spool_client);
+
+	if (w->n_ready > 0 && !w->draining)
+		hops_dispatch(w);
+	return work;
+}
+
+void relay_drain(struct relay_worker *w)
+{
+	w->draining = true;
+	for (unsigned i = 0; i < w->config.n_hops; i++) {
+		list_each_safe (it, &w->hops[i].clients) {
+			struct client *c = container_of(it, struct client, link);
+			if (c->state <= CLIENT_SECURING)
+				client_close(c, false);
+			else if (c->state == CLIENT_IDLE)
+				client_quit(c);
+		}
+	}
+}
+
+bool relay_idle(const struct relay_worker *w)
+{
+	return slab_used(w->deliveries) == 0 && w->spool_pending == 0;
+}
+
+unsigned relay_queued(const struct relay_worker *w)
+{
+	return slab_used(w->messages);
+}
+
+const uint64_t *relay_counters(const struct relay_worker *w)
+{
+	return w->counters;
+}
+
+void relay_each_message(struct relay_worker *w,
+			void (*fn)(void *arg, const struct relay_message_info *i), void *arg)
+{
+	for (uint32_t i = 0; i < slab_extent(w->messages); i++) {
+		const struct message *m = slab_at(w->messages, i, NULL);
+		if (m == NULL)
+			continue;
+		struct relay_message_info info = {
+			.id = m->id,
+			.content_bytes = m->content_bytes,
+			.recipients = m->recipients,
+			.attempts = m->attempts,
+			.accepted_at_s = m->accepted_at_s,
+			.next_at_s = m->state == MESSAGE_ACTIVE ? 0 : m->next_at_s,
+			.last_error = m->last_error != NULL ? m->last_error : "",
+		};
+		fn(arg, &info);
+	}
+}

@@ -42,16 +42,27 @@ struct tcp_env {
 			  const struct ip_addr *peer, uint16_t peer_port);
 };
 
+/* Order (and padding) of the options in SYN and SYN-ACK, which RFC 9293 leaves free. */
+enum tcp_option_layout {
+	TCP_OPTIONS_LINUX,   /* mss, sackOK, timestamp, nop, scale */
+	TCP_OPTIONS_FREEBSD, /* mss, nop, scale, sackOK, timestamp; end-of-list padding */
+};
+
 struct tcp_config {
-	uint16_t mtu;            /* bytes of IP packet */
-	uint32_t max_streams;    /* tcbs, both roles */
-	uint32_t max_time_wait;  /* entries; the oldest goes when full */
-	uint32_t syn_backlog;    /* half-open connections a listener */
-	uint32_t send_limit;     /* bytes a stream may have unacknowledged or unsent */
-	uint32_t receive_limit;  /* receive window before the upper layer changes it */
-	uint32_t init_cwnd;      /* segments (RFC 6928: 10) */
+	uint16_t mtu;         /* bytes of IP packet */
+	uint16_t mss;         /* upper bound of what we announce; 0: mtu minus headers (RFC 6691) */
+	uint32_t max_streams; /* tcbs, both roles */
+	uint32_t max_time_wait;     /* entries; the oldest goes when full */
+	uint32_t syn_backlog;       /* half-open connections a listener */
+	uint32_t send_limit;        /* bytes a stream may have unacknowledged or unsent */
+	uint32_t receive_limit;     /* receive window before the upper layer changes it */
+	uint32_t receive_limit_max; /* the most stream_set_receive_limit() can ask for */
+	uint32_t init_window;  /* bytes offered in SYN and SYN-ACK; 0: receive_limit, <= 65535 */
+	uint8_t receive_scale; /* window shift offered; 255: from receive_limit_max */
+	enum tcp_option_layout option_layout;
+	uint32_t init_cwnd;                           /* segments (RFC 6928: 10) */
 	uint32_t rto_min_us, rto_init_us, rto_max_us; /* RFC 6298 */
-	uint32_t delack_us;      /* <= 40000 */
+	uint32_t delack_us;                           /* <= 40000 */
 	uint32_t syn_retries, synack_retries, data_retries;
 	uint32_t time_wait_us, fin_wait2_us;
 	uint32_t keep_idle_s, keep_interval_s, keep_count;
@@ -82,8 +93,8 @@ struct tcp_packet {
 	struct ip_addr source, destination;
 	const uint8_t *segment; /* TCP header and payload, borrowed for the call */
 	uint32_t bytes;
-	uint8_t tos;            /* IPv4 TOS or IPv6 traffic class */
-	bool checksum_good;     /* the port vouched for the TCP checksum; else it is verified */
+	uint8_t tos;        /* IPv4 TOS or IPv6 traffic class */
+	bool checksum_good; /* the port vouched for the TCP checksum; else it is verified */
 };
 enum tcp_verdict { TCP_ACCEPTED, TCP_BAD_CHECKSUM, TCP_MALFORMED, TCP_NO_LISTENER, TCP_REFUSED };
 enum tcp_verdict tcp_input(struct tcp_stack *t, const struct tcp_packet *p);

@@ -78,6 +78,9 @@ size_t stream_unacked(const struct stream *s);
 void stream_set_receive_limit(struct stream *s, uint32_t bytes);
 void stream_set_send_limit(struct stream *s, uint32_t bytes);
 
+/* Half-close: sends what was written, then FIN; reading goes on and events come until
+ * stream_close() or stream_abort(). */
+void stream_shutdown(struct stream *s);
 /* Sends what was written, then FIN; the stack finishes by itself.  Unread data => RST
  * (RFC 2525 section 2.17) is NOT applied here: a reply such as 421 must reach the peer, so
  * data arriving later is acknowledged and discarded for a bounded time. */
@@ -97,5 +100,10 @@ struct stream *stream_by_handle(struct tcp_stack *t, handle_t h);
 struct stream *stream_connect(struct tcp_stack *t, const struct ip_addr *local,
 			      const struct ip_addr *peer, uint16_t peer_port,
 			      const struct stream_events *ev, void *user, int *err);
+/* The same from a source port of the caller's choice; 0: chosen. -EADDRNOTAVAIL: in use. */
+struct stream *stream_connect_from(struct tcp_stack *t, const struct ip_addr *local,
+				   uint16_t local_port, const struct ip_addr *peer,
+				   uint16_t peer_port, const struct stream_events *ev, void *user,
+				   int *err);
 
 #endif

@@ -42,14 +42,25 @@ struct tcp_env {
 			  const struct ip_addr *peer, uint16_t peer_port);
 };
 
+/* Order (and padding) of the options in SYN and SYN-ACK, which RFC 9293 leaves free. */
+enum tcp_option_layout {
+	TCP_OPTIONS_LINUX,   /* mss, sackOK, timestamp, nop, scale */
+	TCP_OPTIONS_FREEBSD, /* mss, nop, scale, sackOK, timestamp; end-of-list padding */
+};
+
 struct tcp_config {
-	uint16_t mtu;           /* bytes of IP packet */
-	uint32_t max_streams;   /* tcbs, both roles */
-	uint32_t max_time_wait; /* entries; the oldest goes when full */
-	uint32_t syn_backlog;   /* half-open connections a listener */
-	uint32_t send_limit;    /* bytes a stream may have unacknowledged or unsent */
-	uint32_t receive_limit; /* receive window before the upper layer changes it */
-	uint32_t init_cwnd;     /* segments (RFC 6928: 10) */
+	uint16_t mtu;         /* bytes of IP packet */
+	uint16_t mss;         /* upper bound of what we announce; 0: mtu minus headers (RFC 6691) */
+	uint32_t max_streams; /* tcbs, both roles */
+	uint32_t max_time_wait;     /* entries; the oldest goes when full */
+	uint32_t syn_backlog;       /* half-open connections a listener */
+	uint32_t send_limit;        /* bytes a stream may have unacknowledged or unsent */
+	uint32_t receive_limit;     /* receive window before the upper layer changes it */
+	uint32_t receive_limit_max; /* the most stream_set_receive_limit() can ask for */
+	uint32_t init_window;  /* bytes offered in SYN and SYN-ACK; 0: receive_limit, <= 65535 */
+	uint8_t receive_scale; /* window shift offered; 255: from receive_limit_max */
+	enum tcp_option_layout option_layout;
+	uint32_t init_cwnd;                           /* segments (RFC 6928: 10) */
 	uint32_t rto_min_us, rto_init_us, rto_max_us; /* RFC 6298 */
 	uint32_t delack_us;                           /* <= 40000 */
 	uint32_t syn_retries, synack_retries, data_retries;

@@ -1,0 +1,82 @@
+/* ack.c - what an acknowledgment does: round trip, queue, window, loss recovery, our FIN */
+#include "dataplane/tcp/congestion.h"
+#include "dataplane/tcp/input.h"
+#include "dataplane/tcp/rto.h"
+#include "dataplane/tcp/send.h"
+#include "dataplane/tcp/seq.h"
+#include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/state.h"
+#include "dataplane/tcp/timers.h"
+
+enum { ROOM_SHARE = 3 }; /* `writable` waits for a third of the limit: no trickle */
+
+/* A segment timed by ourselves is exact; the echoed timestamp, in ms, serves when a
+ * retransmission has spoilt that (RFC 6298 section 3). */
+static void sample(struct stream *s, const struct segment *g)
+{
+	uint64_t now = stack_now(s->stack);
+
+	if ((s->flags & F_TIMING) != 0 && seq_ge(g->ack, s->active->timed_seq)) {
+		s->flags &= ~(uint32_t)F_TIMING;
+		rto_sample(s, now - s->active->timed_at_us);
+	} else if (s->retries > 0 && (s->flags & F_TIMESTAMPS) != 0 && g->options.has_timestamp &&
+		   g->options.ts_echo != 0) {
+		uint32_t ms = stack_now_ms(s->stack) + s->ts_offset - g->options.ts_echo;
+		if (ms < (uint32_t)INT32_MAX)
+			rto_sample(s, (uint64_t)ms * 1000);
+	}
+}
+
+static void advance(struct stream *s, const struct segment *g)
+{
+	uint32_t acked = g->ack - s->snd_una;
+	bool fin_acked = (s->flags & F_FIN_QUEUED) != 0 && seq_gt(g->ack, s->snd_end);
+
+	sample(s, g);
+	s->snd_una = g->ack;
+	s->snd_nxt = seq_max(s->snd_nxt, g->ack);
+	s->retries = s->probes = 0;
+	send_acked(s, g->ack - fin_acked);
+	congestion_acked(s, acked);
+	if (s->snd_una == s->snd_max)
+		timers_stop_retransmit(s);
+	else
+		timers_start_retransmit(s);
+	if ((s->flags & F_WANT_WRITE) != 0 && stream_room(s) >= s->snd_limit / ROOM_SHARE)
+		stream_raise(s, F_EVENT_WRITABLE);
+	if (fin_acked)
+		state_fin_acked(s);
+}
+
+/* RFC 5681 section 2; the window field is compared before it is learnt. */
+static bool is_duplicate(const struct stream *s, const struct segment *g)
+{
+	return g->ack == s->snd_una && s->snd_una != s->snd_max && g->bytes == 0 &&
+	       (g->flags & WIRE_FIN) == 0 && (uint32_t)g->window << snd_scale(s) == s->snd_wnd;
+}
+
+static void learn_window(struct stream *s, const struct segment *g)
+{
+	if (seq_lt(s->snd_wl1, g->seq) || (s->snd_wl1 == g->seq && seq_le(s->snd_wl2, g->ack))) {
+		s->snd_wnd = (uint32_t)g->window << snd_scale(s);
+		s->snd_wnd_max = u32_max(s->snd_wnd_max, s->snd_wnd);
+		s->snd_wl1 = g->seq;
+		s->snd_wl2 = g->ack;
+	}
+}
+
+void input_ack(struct stream *s, const struct segment *g)
+{
+	if (seq_lt(g->ack, s->snd_una))
+		return;
+	bool duplicate = is_duplicate(s, g);
+	learn_window(s, g);
+	if (seq_gt(g->ack, s->snd_una))
+		advance(s, g);
+	else if (duplicate)
+		congestion_duplicate_ack(s);
+	/* Opened again after a probe: send at once, no need to wait for the timer. */
+	if ((s->flags & F_PERSIST) != 0 && s->snd_wnd > 0 && s->snd_una == s->snd_nxt &&
+	    s->snd_wnd >= s->mss)
+		timers_stop_retransmit(s);
+}

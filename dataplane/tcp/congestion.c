@@ -1,0 +1,116 @@
+/* congestion.c - NewReno */
+#include "dataplane/tcp/congestion.h"
+
+#include "dataplane/tcp/seq.h"
+#include "dataplane/tcp/stack.h"
+
+enum { DUPLICATE_THRESHOLD = 3, CWND_CEILING = 1 << 30 };
+
+static void newreno_grow(struct stream *s, uint32_t acked)
+{
+	struct active *a = s->active;
+
+	if (s->cwnd < s->ssthresh) {
+		/* RFC 3465: two segments an ACK, one while a timeout is being repaired */
+		uint32_t limit = (s->flags & F_LOSS) != 0 ? s->mss : 2u * s->mss;
+		s->cwnd += u32_min(acked, limit);
+	} else if (a != NULL) {
+		a->acked_bytes += acked;
+		if (a->acked_bytes >= s->cwnd) {
+			a->acked_bytes -= s->cwnd;
+			s->cwnd += s->mss;
+		}
+	}
+	s->cwnd = u32_min(s->cwnd, CWND_CEILING);
+}
+
+static uint32_t newreno_threshold(const struct stream *s, uint32_t flight)
+{
+	return u32_max(flight / 2, 2u * s->mss);
+}
+
+const struct congestion_ops congestion_newreno = {"newreno", newreno_grow, newreno_threshold};
+
+static uint32_t initial_window(const struct stream *s)
+{
+	return s->stack->config.init_cwnd * s->mss;
+}
+
+void congestion_init(struct stream *s)
+{
+	/* A path that lost the SYN twice gets a timid start (RFC 6928 section 2). */
+	s->cwnd = s->retries > 1 ? s->mss : initial_window(s);
+	s->ssthresh = UINT32_MAX;
+}
+
+uint32_t congestion_window(const struct stream *s)
+{
+	if ((s->flags & (F_RECOVERY | F_LOSS)) == 0 && s->dupacks < DUPLICATE_THRESHOLD)
+		return s->cwnd + (uint32_t)s->dupacks * s->mss;
+	return s->cwnd;
+}
+
+static void recovery_acked(struct stream *s, uint32_t acked)
+{
+	uint32_t flight = s->snd_nxt - s->snd_una;
+
+	if (seq_ge(s->snd_una, s->active->recover)) {
+		s->flags &= ~(uint32_t)(F_RECOVERY | F_RETRANSMIT);
+		s->cwnd = u32_min(s->ssthresh, u32_max(flight, s->mss) + s->mss);
+		return;
+	}
+	/* Partial: the next hole begins here; what left the network leaves cwnd. */
+	s->flags |= F_RETRANSMIT;
+	s->cwnd = s->cwnd > acked + s->mss ? s->cwnd - acked : s->mss;
+	if (acked >= s->mss)
+		s->cwnd += s->mss;
+}
+
+void congestion_acked(struct stream *s, uint32_t acked)
+{
+	s->dupacks = 0;
+	if ((s->flags & F_RECOVERY) != 0) {
+		recovery_acked(s, acked);
+		return;
+	}
+	if ((s->flags & F_LOSS) != 0 && seq_ge(s->snd_una, s->active->recover))
+		s->flags &= ~(uint32_t)F_LOSS;
+	if ((s->flags & F_CWND_LIMITED) != 0)
+		s->stack->congestion->grow(s, acked);
+}
+
+void congestion_duplicate_ack(struct stream *s)
+{
+	if (s->dupacks < UINT8_MAX)
+		s->dupacks++;
+	if ((s->flags & F_RECOVERY) != 0) {
+		s->cwnd = u32_min(s->cwnd + s->mss, CWND_CEILING);
+		return;
+	}
+	if (s->dupacks != DUPLICATE_THRESHOLD || (s->flags & F_LOSS) != 0 || s->active == NULL)
+		return;
+	count(s->stack, tcp_fast_retransmits);
+	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una);
+	s->cwnd = s->ssthresh + DUPLICATE_THRESHOLD * s->mss;
+	s->active->recover = s->snd_max;
+	s->flags |= F_RECOVERY | F_RETRANSMIT;
+}
+
+void congestion_timeout(struct stream *s)
+{
+	if (s->retries == 0)
+		s->ssthresh = s->stack->congestion->threshold(s, s->snd_max - s->snd_una);
+	s->cwnd = s->mss;
+	s->dupacks = 0;
+	s->flags &= ~(uint32_t)F_RECOVERY;
+	if (s->active == NULL)
+		return; /* only a FIN is outstanding */
+	s->active->acked_bytes = 0;
+	s->active->recover = s->snd_max;
+	s->flags |= F_LOSS;
+}
+
+void congestion_restart(struct stream *s)
+{
+	s->cwnd = u32_min(s->cwnd, initial_window(s));
+}

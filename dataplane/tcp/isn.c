@@ -1,0 +1,16 @@
+/* isn.c - one SipHash key a stack, drawn at its creation */
+#include "dataplane/tcp/isn.h"
+
+#include "dataplane/tcp/stack.h"
+
+uint32_t isn_choose(const struct tcp_stack *t, const struct flow_key *key)
+{
+	return (uint32_t)(stack_now(t) / 4) + (uint32_t)siphash(&t->isn_key, key, sizeof(*key));
+}
+
+uint32_t isn_timestamp_offset(const struct tcp_stack *t, const struct flow_key *key)
+{
+	uint32_t offset = (uint32_t)(siphash(&t->isn_key, key, sizeof(*key)) >> 32);
+
+	return offset != 0 ? offset : 1;
+}

@@ -1,0 +1,20 @@
+/* listen.h - the passive side: listeners and the birth of connections from SYNs.
+ * Owner: the stack.  Runs on: its worker. */
+#ifndef DATAPLANE_TCP_LISTEN_H
+#define DATAPLANE_TCP_LISTEN_H
+
+#include "dataplane/tcp/tcp.h"
+
+struct segment;
+struct stream;
+
+/* A segment of no known flow.  isn_above: NULL, or what the ISN must exceed (RFC 6191). */
+enum tcp_verdict listen_input(struct tcp_stack *t, const struct segment *g, uint32_t hash,
+			      const uint32_t *isn_above);
+/* A half-open stream is established: it takes events and user from its listener. */
+void listen_promote(struct stream *s);
+/* A half-open stream dies. */
+void listen_demote(struct stream *s);
+void listen_free_all(struct tcp_stack *t);
+
+#endif

@@ -1,0 +1,274 @@
+/* output.c - which segments a stream sends; header.c builds them */
+#include "dataplane/tcp/output.h"
+
+#include "dataplane/tcp/congestion.h"
+#include "dataplane/tcp/header.h"
+#include "dataplane/tcp/receive.h"
+#include "dataplane/tcp/segment.h"
+#include "dataplane/tcp/send.h"
+#include "dataplane/tcp/seq.h"
+#include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/timers.h"
+
+uint16_t output_mss(const struct tcp_stack *t, const struct flow_key *key)
+{
+	unsigned ip = flow_is_ip4(key->peer) ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
+	uint16_t mss = (uint16_t)(t->config.mtu - ip - WIRE_TCP_BYTES);
+
+	return t->config.mss != 0 && t->config.mss < mss ? t->config.mss : mss;
+}
+
+static bool fin_outstanding(const struct stream *s)
+{
+	return (s->flags & F_FIN_QUEUED) != 0 && seq_gt(s->snd_max, s->snd_end);
+}
+
+/* Sends n bytes from seq on, with the FIN if fin; keeps the books of sending. */
+static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
+{
+	struct header_segment h = {.seq = seq, .bytes = n, .flags = WIRE_ACK};
+
+	if (n > 0 && seq + n == s->snd_end)
+		h.flags |= WIRE_PSH;
+	if (fin)
+		h.flags |= WIRE_FIN;
+	if (!header_send(s, &h))
+		return false;
+	uint32_t end = seq + n + fin;
+	bool again = seq_lt(seq, s->snd_max);
+	if (again)
+		count(s->stack, tcp_retransmits);
+	if (again && (s->flags & F_TIMING) != 0 && seq_lt(seq, s->active->timed_seq))
+		s->flags &= ~(uint32_t)F_TIMING; /* Karn's rule */
+	if (!again && n > 0 && (s->flags & F_TIMING) == 0) {
+		s->flags |= F_TIMING;
+		s->active->timed_seq = end;
+		s->active->timed_at_us = stack_now(s->stack);
+	}
+	s->snd_max = seq_max(s->snd_max, end);
+	s->sent_ms = stack_now_ms(s->stack);
+	if (s->due_us[DUE_RETRANSMIT] == 0 || (s->flags & F_PERSIST) != 0)
+		timers_start_retransmit(s);
+	return true;
+}
+
+/* The first unacknowledged segment, for fast retransmit. */
+static bool send_again(struct stream *s)
+{
+	uint32_t data_end = seq_min(s->snd_end, s->snd_max);
+	uint32_t n = seq_lt(s->snd_una, data_end) ? u32_min(data_end - s->snd_una, s->mss) : 0;
+	bool fin = fin_outstanding(s) && s->snd_una + n == s->snd_end;
+
+	if (n > 0 || fin) {
+		if (!send_slice(s, s->snd_una, n, fin))
+			return false;
+		s->snd_nxt = seq_max(s->snd_nxt, s->snd_una + n + fin);
+	}
+	s->flags &= ~(uint32_t)F_RETRANSMIT;
+	return true;
+}
+
+/* SWS avoidance of the sender (RFC 9293 section 3.8.6.2.1, Nagle off): a piece cut short by the
+ * window alone goes only if it is half of the largest window seen; else the persist timer
+ * overrides. */
+static bool too_silly(const struct stream *s, uint32_t n, uint32_t queued)
+{
+	return n < s->mss && n < queued && n < s->snd_wnd_max / 2 &&
+	       seq_ge(s->snd_nxt, s->snd_max) && (s->flags & F_OVERRIDE) == 0;
+}
+
+static uint32_t usable_window(const struct stream *s)
+{
+	uint32_t cwnd = congestion_window(s), flight = s->snd_nxt - s->snd_una;
+	uint32_t window = u32_min(s->snd_wnd, cwnd);
+
+	return window > flight ? window - flight : 0;
+}
+
+static bool send_new(struct stream *s, bool *sent)
+{
+	bool fin_queued = (s->flags & F_FIN_QUEUED) != 0;
+
+	s->flags &= ~(uint32_t)F_CWND_LIMITED;
+	while (seq_lt(s->snd_nxt, s->snd_end + fin_queued)) {
+		uint32_t queued = s->snd_end - s->snd_nxt, usable = usable_window(s);
+		uint32_t n = u32_min(u32_min(queued, usable), s->mss);
+		bool fin = fin_queued && n == queued && s->snd_nxt + n - s->snd_una < s->snd_wnd;
+
+		if ((n == 0 && !fin) || too_silly(s, n, queued)) {
+			if (n < queued && s->snd_nxt - s->snd_una + s->mss <= s->snd_wnd)
+				s->flags |= F_CWND_LIMITED;
+			break;
+		}
+		if (!send_slice(s, s->snd_nxt, n, fin))
+			return false;
+		s->snd_nxt += n + fin;
+		*sent = true;
+	}
+	s->flags &= ~(uint32_t)F_OVERRIDE;
+	return true;
+}
+
+/* Outside the window on purpose: the answer tells the window, or that the peer lives.  No byte
+ * is put at risk in a window that is closed. */
+static bool send_probe(struct stream *s)
+{
+	struct header_segment h = {.seq = s->snd_una - 1, .flags = WIRE_ACK};
+
+	if (!header_send(s, &h))
+		return false;
+	s->flags &= ~(uint32_t)F_PROBE;
+	return true;
+}
+
+/* Where a segment without data stands: behind all data ever sent, but inside the peer's window,
+ * or the peer would not look at it. */
+static uint32_t dataless_seq(const struct stream *s)
+{
+	return seq_max(seq_min(s->snd_max, s->snd_una + s->snd_wnd), s->snd_nxt);
+}
+
+static bool send_ack(struct stream *s)
+{
+	struct header_segment h = {.seq = dataless_seq(s), .flags = WIRE_ACK, .control = true};
+
+	return header_send(s, &h);
+}
+
+static bool has_unsent(const struct stream *s)
+{
+	return seq_lt(s->snd_nxt, s->snd_end + ((s->flags & F_FIN_QUEUED) != 0));
+}
+
+/* RFC 5681 section 4.1: after an idle RTO the old window says nothing about the path. */
+static void restart_after_idle(struct stream *s)
+{
+	uint32_t idle_ms = stack_now_ms(s->stack) - s->sent_ms;
+
+	if (s->snd_una == s->snd_max && idle_ms > s->rto_us / 1000 && has_unsent(s))
+		congestion_restart(s);
+}
+
+bool output_stream(struct stream *s)
+{
+	bool sent = false;
+
+	if (s->state == TCP_CLOSED)
+		return true;
+	if (s->state == TCP_SYN_SENT || s->state == TCP_SYN_RCVD) {
+		if ((s->flags & F_RETRANSMIT) != 0)
+			output_syn(s);
+		return (s->flags & F_RETRANSMIT) == 0;
+	}
+	restart_after_idle(s);
+	if ((s->flags & F_RETRANSMIT) != 0 && !send_again(s))
+		return false;
+	if ((s->flags & F_PROBE) != 0 && !send_probe(s))
+		return false;
+	if (!send_new(s, &sent))
+		return false;
+	if (!sent && has_unsent(s) && s->snd_nxt == s->snd_una && s->due_us[DUE_RETRANSMIT] == 0)
+		timers_start_persist(s);
+	if (receive_window_news(s))
+		s->flags |= F_ACK_NOW;
+	return (s->flags & F_ACK_NOW) == 0 || send_ack(s);
+}
+
+void output_ack(struct stream *s)
+{
+	if (!send_ack(s))
+		s->flags |= F_ACK_NOW;
+}
+
+bool output_challenge_allowed(struct tcp_stack *t)
+{
+	uint64_t second = stack_now(t) / 1000000;
+	uint32_t limit = t->config.challenge_acks_per_s;
+
+	if (limit == 0)
+		return true;
+	if (t->challenge_second != second + 1) {
+		/* A random share, so that counting them tells nothing (CVE-2016-5696). */
+		t->challenge_second = second + 1;
+		t->challenge_left =
+			limit / 2 + (uint32_t)(shard_random(t->shard) % (limit / 2 + 1));
+		if (t->challenge_left == 0)
+			t->challenge_left = 1;
+	}
+	if (t->challenge_left == 0) {
+		count(t, tcp_challenge_limited);
+		return false;
+	}
+	t->challenge_left--;
+	return true;
+}
+
+void output_challenge_ack(struct stream *s)
+{
+	if (!output_challenge_allowed(s->stack))
+		return;
+	count(s->stack, tcp_challenge_acks);
+	output_ack(s);
+}
+
+static struct tcp_options syn_options(const struct stream *s)
+{
+	const struct tcp_config *c = &s->stack->config;
+	bool reply = s->state == TCP_SYN_RCVD;
+
+	return (struct tcp_options){
+		.mss = output_mss(s->stack, &s->key),
+		.has_scale = reply ? (s->flags & F_SCALING) != 0 : c->window_scaling,
+		.scale = s->scales & 15,
+		.has_timestamp = reply ? (s->flags & F_TIMESTAMPS) != 0 : c->timestamps,
+		.ts_value = stack_now_ms(s->stack) + s->ts_offset,
+		.ts_echo = reply ? s->ts_recent : 0,
+	};
+}
+
+void output_syn(struct stream *s)
+{
+	struct header_segment h = {.seq = s->snd_una, .flags = WIRE_SYN, .control = true};
+	uint8_t options[OPTIONS_MAX_BYTES];
+	struct tcp_options o = syn_options(s);
+
+	if (s->state == TCP_SYN_RCVD)
+		h.flags |= WIRE_ACK;
+	h.options = options;
+	h.option_bytes = options_write_syn(options, &o, s->stack->config.option_layout);
+	if (!header_send(s, &h)) {
+		s->flags |= F_RETRANSMIT;
+		return;
+	}
+	if (seq_lt(s->snd_una, s->snd_max))
+		count(s->stack, tcp_retransmits);
+	s->flags &= ~(uint32_t)F_RETRANSMIT;
+	s->snd_nxt = s->snd_max = s->snd_una + 1;
+	if (s->due_us[DUE_RETRANSMIT] == 0)
+		timers_start_retransmit(s);
+}
+
+void output_reset(struct stream *s)
+{
+	struct header_segment h = {
+		.seq = dataless_seq(s), .flags = WIRE_RST | WIRE_ACK, .control = true};
+
+	if (header_send(s, &h))
+		count(s->stack, tcp_rst_out);
+}
+
+void output_reset_reply(struct tcp_stack *t, const struct segment *g)
+{
+	struct bare_segment b = {.key = &g->key, .flags = WIRE_RST};
+
+	if ((g->flags & WIRE_RST) != 0)
+		return;
+	if ((g->flags & WIRE_ACK) != 0) {
+		b.seq = g->ack;
+	} else {
+		b.flags |= WIRE_ACK;
+		b.ack = g->seq + segment_length(g);
+	}
+	output_bare(t, &b);
+	count(t, tcp_rst_out);
+}

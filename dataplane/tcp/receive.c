@@ -1,0 +1,292 @@
+/* receive.c - sparse chunk list on a grid of sequence numbers, and the ranges beyond a hole */
+#include "dataplane/tcp/receive.h"
+
+#include "dataplane/tcp/seq.h"
+#include "dataplane/tcp/stack.h"
+
+enum { PRESSURE_PERCENT = 80 }; /* of the chunk pool: windows stop growing */
+
+uint32_t receive_unread(const struct stream *s)
+{
+	return s->rcv_nxt - ((s->flags & F_FIN_RECEIVED) != 0) - s->rcv_read;
+}
+
+static uint32_t span(void)
+{
+	return chunk_capacity(CHUNK_4K);
+}
+
+/* The chunk that holds seq, inserted in its place if it is missing. */
+static struct chunk *chunk_at(struct stream *s, uint32_t seq, bool urgent)
+{
+	struct active *a = s->active;
+	struct chunk *before = NULL, *c = a->rcv_head;
+
+	if (c == NULL)
+		a->rcv_grid = s->rcv_nxt;
+	if (a->rcv_tail != NULL && seq_ge(seq, a->rcv_tail->spare)) {
+		before = a->rcv_tail;
+		if (seq - before->spare < span())
+			return before;
+		c = NULL;
+	}
+	for (; c != NULL && seq_ge(seq, c->spare); before = c, c = c->next) {
+		if (seq - c->spare < span())
+			return c;
+	}
+	struct chunk *fresh = chunk_alloc(s->stack->shard->chunks, CHUNK_4K, urgent);
+	if (fresh == NULL)
+		return NULL;
+	fresh->spare = seq - (seq - a->rcv_grid) % span();
+	fresh->next = c;
+	if (before == NULL)
+		a->rcv_head = fresh;
+	else
+		before->next = fresh;
+	if (c == NULL)
+		a->rcv_tail = fresh;
+	return fresh;
+}
+
+/* Copies to the place seq gives; returns the bytes that found memory. */
+static uint32_t store(struct stream *s, uint32_t seq, const uint8_t *data, uint32_t n, bool urgent)
+{
+	uint32_t done = 0;
+
+	if (stream_active(s) == NULL)
+		return 0;
+	while (done < n) {
+		struct chunk *c = chunk_at(s, seq + done, urgent);
+		if (c == NULL)
+			break;
+		uint32_t at = seq + done - c->spare, m = u32_min(n - done, span() - at);
+		memcpy(c->data + at, data + done, m);
+		done += m;
+	}
+	if (done < n)
+		count(s->stack, tcp_receive_no_memory);
+	return done;
+}
+
+static struct reorder *reorder_of(struct stream *s)
+{
+	struct active *a = stream_active(s);
+
+	if (a != NULL && a->reorder == NULL)
+		a->reorder = slab_alloc(s->stack->reorders, &a->reorder_handle);
+	return a != NULL ? a->reorder : NULL;
+}
+
+static void reorder_free(struct stream *s)
+{
+	struct active *a = s->active;
+
+	if (a == NULL || a->reorder == NULL)
+		return;
+	slab_free(s->stack->reorders, a->reorder_handle);
+	a->reorder = NULL;
+	s->flags &= ~(uint32_t)F_FIN_AHEAD;
+}
+
+/* Whether from..to can be noted: it touches a range or there is a place for one more. */
+static bool range_fits(const struct reorder *r, uint32_t from, uint32_t to)
+{
+	if (r->n < REORDER_RANGES)
+		return true;
+	for (unsigned i = 0; i < r->n; i++) {
+		if (seq_le(r->range[i].from, to) && seq_ge(r->range[i].to, from))
+			return true;
+	}
+	return false;
+}
+
+static void range_add(struct reorder *r, uint32_t from, uint32_t to)
+{
+	unsigned i = 0, j;
+
+	while (i < r->n && seq_lt(r->range[i].to, from))
+		i++;
+	for (j = i; j < r->n && seq_le(r->range[j].from, to); j++) {
+		from = seq_min(from, r->range[j].from);
+		to = seq_max(to, r->range[j].to);
+	}
+	memmove(&r->range[i + 1], &r->range[j], (r->n - j) * sizeof(r->range[0]));
+	r->range[i] = (struct range){from, to};
+	r->n = (uint16_t)(r->n - (j - i) + 1);
+}
+
+/* Ranges that rcv_nxt has reached are in order now. */
+static void absorb(struct stream *s)
+{
+	struct reorder *r = s->active != NULL ? s->active->reorder : NULL;
+	unsigned i = 0;
+
+	if (r == NULL)
+		return;
+	for (; i < r->n && seq_le(r->range[i].from, s->rcv_nxt); i++)
+		s->rcv_nxt = seq_max(s->rcv_nxt, r->range[i].to);
+	if (i > 0)
+		s->flags |= F_ACK_NOW;
+	memmove(&r->range[0], &r->range[i], (r->n - i) * sizeof(r->range[0]));
+	r->n = (uint16_t)(r->n - i);
+	if (r->n == 0 && (s->flags & F_FIN_AHEAD) == 0)
+		reorder_free(s);
+}
+
+static void beyond_hole(struct stream *s, uint32_t seq, const uint8_t *data, uint32_t n)
+{
+	s->flags |= F_ACK_NOW;
+	if ((s->flags & F_RELEASED) != 0)
+		return;
+	struct reorder *r = reorder_of(s);
+	if (r == NULL || !range_fits(r, seq, seq + n)) {
+		count(s->stack, r == NULL ? tcp_receive_no_memory : tcp_reorder_full);
+		return;
+	}
+	n = store(s, seq, data, n, false);
+	if (n > 0) {
+		range_add(r, seq, seq + n);
+		count(s->stack, tcp_out_of_order);
+	} else if (r->n == 0 && (s->flags & F_FIN_AHEAD) == 0) {
+		reorder_free(s);
+	}
+}
+
+bool receive_data(struct stream *s, uint32_t seq, const uint8_t *data, uint32_t n)
+{
+	uint32_t end = seq_min(seq + n, s->rcv_right);
+
+	if (seq_lt(seq + n, s->rcv_nxt) || seq_le(end, s->rcv_nxt)) {
+		s->flags |= F_ACK_NOW;
+		return false;
+	}
+	if (seq_lt(seq, s->rcv_nxt)) {
+		data += s->rcv_nxt - seq;
+		seq = s->rcv_nxt;
+	}
+	n = end - seq;
+	if (seq != s->rcv_nxt) {
+		beyond_hole(s, seq, data, n);
+		return false;
+	}
+	if ((s->flags & F_RELEASED) != 0) {
+		counter_add(&s->stack->counters[tcp_discarded_bytes], n);
+		s->rcv_nxt = s->rcv_read = seq + n;
+		return true;
+	}
+	/* Urgent: the window has promised this memory. */
+	n = store(s, seq, data, n, true);
+	s->rcv_nxt += n;
+	absorb(s);
+	return n > 0;
+}
+
+bool receive_fin(struct stream *s, uint32_t seq)
+{
+	if (seq == s->rcv_nxt) {
+		s->rcv_nxt++;
+		s->flags |= F_FIN_RECEIVED | F_ACK_NOW;
+		reorder_free(s);
+		if ((s->flags & F_RELEASED) != 0)
+			s->rcv_read = s->rcv_nxt - 1;
+		return true;
+	}
+	if (seq_gt(seq, s->rcv_nxt) && (s->flags & F_RELEASED) == 0 && reorder_of(s) != NULL) {
+		s->active->reorder->fin_seq = seq;
+		s->flags |= F_FIN_AHEAD | F_ACK_NOW;
+	}
+	return false;
+}
+
+size_t receive_peek(const struct stream *s, const uint8_t **p)
+{
+	uint32_t unread = receive_unread(s);
+
+	if (unread == 0)
+		return 0;
+	const struct chunk *c = s->active->rcv_head;
+	uint32_t at = s->rcv_read - c->spare;
+	*p = c->data + at;
+	return u32_min(unread, span() - at);
+}
+
+static void drop_chunks(struct stream *s)
+{
+	struct active *a = s->active;
+
+	chunk_free_list(s->stack->shard->chunks, a->rcv_head);
+	a->rcv_head = a->rcv_tail = NULL;
+}
+
+void receive_consume(struct stream *s, size_t n)
+{
+	struct active *a = s->active;
+
+	assert(n <= receive_unread(s));
+	if (n == 0)
+		return;
+	s->rcv_read += (uint32_t)n;
+	while (a->rcv_head != NULL && seq_le(a->rcv_head->spare + span(), s->rcv_read)) {
+		struct chunk *c = a->rcv_head;
+		a->rcv_head = c->next;
+		a->rcv_grid = c->spare + span();
+		chunk_free(s->stack->shard->chunks, c);
+	}
+	if (a->rcv_head == NULL)
+		a->rcv_tail = NULL;
+	if (receive_unread(s) == 0 && a->reorder == NULL)
+		drop_chunks(s);
+}
+
+void receive_clear(struct stream *s)
+{
+	s->rcv_read += receive_unread(s);
+	if (s->active == NULL)
+		return;
+	reorder_free(s);
+	drop_chunks(s);
+}
+
+/* Where the right edge may go. */
+static uint32_t edge_allowed(const struct stream *s)
+{
+	if (chunk_pool_percent(s->stack->shard->chunks) >= PRESSURE_PERCENT &&
+	    (s->flags & F_RELEASED) == 0)
+		return s->rcv_right;
+	return seq_max(s->rcv_right, s->rcv_read + s->rcv_limit);
+}
+
+/* SWS avoidance: the edge moves by a segment, or half of the buffer, or not at all. */
+static bool worth_moving(const struct stream *s, uint32_t by)
+{
+	return by > 0 && by >= u32_min(s->rcv_limit / 2, s->mss);
+}
+
+uint32_t receive_window(struct stream *s)
+{
+	uint32_t edge = edge_allowed(s), unit = 1u << rcv_scale(s);
+
+	if (worth_moving(s, edge - s->rcv_right))
+		s->rcv_right = edge;
+	uint32_t window = seq_gt(s->rcv_right, s->rcv_nxt) ? s->rcv_right - s->rcv_nxt : 0;
+	/* The wire counts units.  Rounding down would move the edge left by a few bytes; rounding
+	 * up promises a few more, which is done only within one unit of the limit, lest a peer of
+	 * tiny segments creep on for ever. */
+	uint32_t up = (window + unit - 1) & ~(unit - 1);
+	if (seq_le(s->rcv_nxt + up, s->rcv_read + s->rcv_limit + unit)) {
+		s->rcv_right = seq_max(s->rcv_right, s->rcv_nxt + up);
+		return up;
+	}
+	return window;
+}
+
+bool receive_window_news(const struct stream *s)
+{
+	uint32_t by = edge_allowed(s) - s->rcv_right;
+	uint32_t left = s->rcv_right - s->rcv_nxt;
+
+	if ((s->flags & F_FIN_RECEIVED) != 0)
+		return false;
+	return by > 0 && (by >= u32_min(s->rcv_limit / 2, 2u * s->mss) ||
+			  (left < s->mss && worth_moving(s, by)));
+}

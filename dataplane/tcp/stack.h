@@ -1,0 +1,81 @@
+/*
+ * stack.h - the inside of one TCP stack: what its parts share.
+ *
+ * Owner: tcp_create()/tcp_destroy().  Runs on: one worker.
+ */
+#ifndef DATAPLANE_TCP_STACK_H
+#define DATAPLANE_TCP_STACK_H
+
+#include "base/shard.h"
+#include "dataplane/tcp/flow_table.h"
+#include "dataplane/tcp/tcb.h"
+#include "dataplane/tcp/tcp.h"
+#include "dataplane/tcp/time_wait.h"
+
+struct congestion_ops;
+
+struct tcp_stack {
+	struct shard *shard;
+	struct tcp_env env;
+	struct tcp_config config;
+	const struct congestion_ops *congestion;
+	struct flow_table flows;
+	struct slab *streams, *actives, *reorders;
+	struct time_wait time_wait;
+	struct list listeners;
+	struct list dirty;   /* streams with events or output to come */
+	struct list out;     /* events delivered, output to come; inside tcp_flush() */
+	struct list starved; /* waiting for chunks or packet buffers */
+	struct timer retry;  /* runs the starved */
+	struct siphash_key isn_key;
+	uint64_t challenge_second; /* RFC 5961 section 7 */
+	uint32_t challenge_left;
+	uint64_t ip_id; /* state of a small generator: consecutive ids tell nothing */
+	bool flushing, stopped;
+	uint64_t counters[tcp_counter_count];
+};
+
+static inline void count(struct tcp_stack *t, enum tcp_counter c)
+{
+	counter_inc(&t->counters[c]);
+}
+
+static inline uint64_t stack_now(const struct tcp_stack *t)
+{
+	return t->shard->now_us;
+}
+
+static inline uint32_t stack_now_ms(const struct tcp_stack *t)
+{
+	return (uint32_t)(t->shard->now_us / 1000);
+}
+
+/* Output, timer or event work is to come at the next flush. */
+static inline void stream_touch(struct stream *s)
+{
+	if (list_empty(&s->link) || (s->flags & F_STARVED) != 0) {
+		list_del(&s->link);
+		s->flags &= ~(uint32_t)F_STARVED;
+		list_push_back(&s->stack->dirty, &s->link);
+	}
+}
+
+/* An event (F_EVENT_...) waits for the next flush, or the present one. */
+static inline void stream_raise(struct stream *s, uint32_t event)
+{
+	s->flags = (s->flags | event) & ~(uint32_t)F_STARVED;
+	list_del(&s->link);
+	list_push_back(&s->stack->dirty, &s->link);
+}
+
+/* FLOW_NONE, a stream's index, or a TIME_WAIT entry's with FLOW_TIME_WAIT. */
+uint32_t stack_find(const struct tcp_stack *t, const struct flow_key *key, uint32_t hash);
+/* The callback of stack.retry. */
+void flush_retry(struct timer *timer);
+
+/* The active block, taken if need be; NULL when memory is short. */
+struct active *stream_active(struct stream *s);
+/* Gives it back when nothing is queued. */
+void stream_rest(struct stream *s);
+
+#endif

@@ -1,0 +1,218 @@
+/* timers.c - deadlines and what happens when they pass */
+#include "dataplane/tcp/timers.h"
+
+#include "dataplane/tcp/congestion.h"
+#include "dataplane/tcp/output.h"
+#include "dataplane/tcp/rto.h"
+#include "dataplane/tcp/seq.h"
+#include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/state.h"
+
+/* A peer may keep its window shut as long as it likes while the upper layer lives (RFC 9293
+ * section 3.8.6.1); once the stream is closed here, patience has this bound. */
+enum { ORPHAN_PROBES = 8 };
+
+static uint64_t in_us(const struct stream *s, uint64_t us)
+{
+	return stack_now(s->stack) + us;
+}
+
+void timers_start_retransmit(struct stream *s)
+{
+	s->flags &= ~(uint32_t)F_PERSIST;
+	s->due_us[DUE_RETRANSMIT] = in_us(s, s->rto_us);
+}
+
+void timers_start_persist(struct stream *s)
+{
+	uint64_t us = (uint64_t)s->rto_us << u32_min(s->probes, 16);
+
+	if (us > s->stack->config.rto_max_us)
+		us = s->stack->config.rto_max_us;
+	s->flags |= F_PERSIST;
+	s->due_us[DUE_RETRANSMIT] = in_us(s, us);
+}
+
+void timers_stop_retransmit(struct stream *s)
+{
+	s->flags &= ~(uint32_t)F_PERSIST;
+	s->due_us[DUE_RETRANSMIT] = 0;
+}
+
+void timers_start_delayed_ack(struct stream *s)
+{
+	if (s->due_us[DUE_ACK] == 0)
+		s->due_us[DUE_ACK] = in_us(s, s->stack->config.delack_us);
+}
+
+void timers_start_idle(struct stream *s)
+{
+	const struct tcp_config *c = &s->stack->config;
+
+	s->due_us[DUE_IDLE] = 0;
+	if (s->state == TCP_TIME_WAIT)
+		s->due_us[DUE_IDLE] = in_us(s, c->time_wait_us);
+	else if (s->state == TCP_FIN_WAIT_2 && (s->flags & F_RELEASED) != 0)
+		s->due_us[DUE_IDLE] = in_us(s, c->fin_wait2_us);
+	else if (s->state >= TCP_ESTABLISHED && c->keep_idle_s != 0)
+		s->due_us[DUE_IDLE] = in_us(s, (uint64_t)c->keep_idle_s * 1000000);
+}
+
+void timers_stop_all(struct stream *s)
+{
+	for (unsigned i = 0; i < DUES; i++)
+		s->due_us[i] = 0;
+	timer_cancel(s->stack->shard->timers, &s->timer);
+}
+
+void timers_settle(struct stream *s)
+{
+	struct timer_wheel *w = s->stack->shard->timers;
+	uint64_t due = UINT64_MAX;
+
+	for (unsigned i = 0; i < DUES; i++) {
+		if (s->due_us[i] != 0 && s->due_us[i] < due)
+			due = s->due_us[i];
+	}
+	if (due == UINT64_MAX)
+		timer_cancel(w, &s->timer);
+	else if (!timer_armed(&s->timer) || s->timer.due_us != due)
+		timer_arm(w, &s->timer, due);
+}
+
+static void gave_up(struct stream *s)
+{
+	count(s->stack, tcp_gave_up);
+	if ((s->flags & F_HALF_OPEN) == 0)
+		output_reset(s);
+	state_die(s, STREAM_END_TIMEOUT);
+}
+
+static void persist_expired(struct stream *s)
+{
+	uint32_t limit = s->stack->config.data_retries;
+
+	if ((s->flags & F_RELEASED) != 0)
+		limit = u32_min(limit, ORPHAN_PROBES);
+	if (s->probes >= limit) {
+		gave_up(s);
+		return;
+	}
+	if (s->snd_wnd > 0) {
+		/* A small window: what fits goes after all (RFC 9293 section 3.8.6.2.1). */
+		s->flags |= F_OVERRIDE;
+	} else {
+		s->probes++;
+		count(s->stack, tcp_zero_window_probes);
+		s->flags |= F_PROBE;
+	}
+	timers_start_persist(s);
+}
+
+static void syn_expired(struct stream *s)
+{
+	const struct tcp_config *c = &s->stack->config;
+	bool passive = (s->flags & F_PASSIVE) != 0;
+
+	if (s->retries >= (passive ? c->synack_retries : c->syn_retries)) {
+		gave_up(s);
+		return;
+	}
+	s->retries++;
+	s->flags |= F_RETRANSMIT | F_SYN_RESENT;
+	rto_back_off(s);
+	timers_start_retransmit(s);
+}
+
+static void retransmit_expired(struct stream *s)
+{
+	count(s->stack, tcp_timeouts);
+	if (s->state == TCP_SYN_SENT || s->state == TCP_SYN_RCVD) {
+		syn_expired(s);
+		return;
+	}
+	if (s->retries >= s->stack->config.data_retries) {
+		gave_up(s);
+		return;
+	}
+	congestion_timeout(s);
+	s->retries++;
+	/* Go back: the receiver's cumulative ACK will jump over what it kept. */
+	s->snd_nxt = s->snd_una;
+	s->flags &= ~(uint32_t)(F_TIMING | F_RETRANSMIT);
+	rto_back_off(s);
+	if (s->snd_wnd == 0)
+		timers_start_persist(s);
+	else
+		timers_start_retransmit(s);
+}
+
+static void retransmit_or_persist(struct stream *s)
+{
+	if ((s->flags & F_PERSIST) != 0)
+		persist_expired(s);
+	else
+		retransmit_expired(s);
+}
+
+static void delayed_ack_expired(struct stream *s)
+{
+	count(s->stack, tcp_delayed_acks);
+	s->flags |= F_ACK_NOW;
+}
+
+static void keepalive_expired(struct stream *s)
+{
+	const struct tcp_config *c = &s->stack->config;
+	uint32_t silent_ms = stack_now_ms(s->stack) - s->heard_ms;
+
+	if (silent_ms < c->keep_idle_s * 1000u) {
+		s->probes = 0;
+		s->due_us[DUE_IDLE] = in_us(s, (c->keep_idle_s * 1000ull - silent_ms) * 1000);
+		return;
+	}
+	if (s->probes >= c->keep_count) {
+		gave_up(s);
+		return;
+	}
+	/* With data in flight the retransmission timer finds out by itself. */
+	if (s->snd_una == s->snd_max && s->due_us[DUE_RETRANSMIT] == 0) {
+		s->probes++;
+		count(s->stack, tcp_keepalive_probes);
+		s->flags |= F_PROBE;
+	}
+	s->due_us[DUE_IDLE] = in_us(s, (uint64_t)c->keep_interval_s * 1000000);
+}
+
+static void idle_expired(struct stream *s)
+{
+	if (s->state == TCP_TIME_WAIT) {
+		state_die(s, STREAM_END_TIMEOUT);
+	} else if (s->state == TCP_FIN_WAIT_2 && (s->flags & F_RELEASED) != 0) {
+		count(s->stack, tcp_fin_wait2_timeouts);
+		state_die(s, STREAM_END_TIMEOUT);
+	} else {
+		keepalive_expired(s);
+	}
+}
+
+static void (*const expired[DUES])(struct stream *s) = {
+	[DUE_RETRANSMIT] = retransmit_or_persist,
+	[DUE_ACK] = delayed_ack_expired,
+	[DUE_IDLE] = idle_expired,
+};
+
+void timers_fire(struct timer *t)
+{
+	struct stream *s = container_of(t, struct stream, timer);
+	uint64_t now = stack_now(s->stack);
+
+	for (unsigned i = 0; i < DUES && s->state != TCP_CLOSED; i++) {
+		if (s->due_us[i] != 0 && s->due_us[i] <= now) {
+			s->due_us[i] = 0;
+			expired[i](s);
+		}
+	}
+	stream_touch(s);
+	tcp_flush(s->stack);
+}

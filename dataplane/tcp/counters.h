@@ -4,13 +4,6 @@
 
 #include "base/counter.h"
 
-<<<<<<< HEAD
-#define TCP_COUNTERS(X)                                                             \
-	X(tcp, segments_in, "segments", "segments received with a good checksum")   \
-	X(tcp, segments_out, "segments", "segments sent, retransmissions included") \
-	X(tcp, retransmits, "segments", "segments sent again")                      \
-	X(tcp, bad_checksum, "segments", "segments dropped for a wrong checksum")
-=======
 #define TCP_COUNTERS(X)                                                                          \
 	X(tcp, segments_in, "segments", "segments received with a good checksum")                \
 	X(tcp, segments_out, "segments", "segments sent, retransmissions included")              \
@@ -47,7 +40,6 @@
 	X(tcp, time_wait_reused, "connections", "TIME_WAIT entries replaced by a new SYN")       \
 	X(tcp, fin_wait2_timeouts, "connections", "connections whose peer never sent its FIN")   \
 	X(tcp, no_buffer, "segments", "segments put off for want of a packet buffer")
->>>>>>> tcp
 
 COUNTER_ENUM(tcp, TCP_COUNTERS)
 

@@ -1,7 +1,6 @@
 /* reply_parser.c - one line at a time, one code a reply */
 #include "smtp/relay/reply_parser.h"
 
-#include <stdio.h>
 #include <string.h>
 
 void reply_begin(struct reply_parser *p)
@@ -62,12 +61,23 @@ const char *reply_text(const struct reply_parser *p)
 
 const char *reply_status(const struct reply_parser *p, char *status)
 {
-	unsigned class, subject, detail;
+	const char *t = reply_text(p);
+	size_t n = 2;
 
-	if (sscanf(reply_text(p), "%1u.%3u.%3u", &class, &subject, &detail) == 3 &&
-	    class == p->code / 100)
-		snprintf(status, 12, "%u.%u.%u", class, subject % 1000, detail % 1000);
-	else
-		snprintf(status, 12, "%u.0.0", p->code / 100);
+	/* class "." 1*3digit "." 1*3digit, the class being the code's (RFC 3463 section 2) */
+	if (t[0] == (char)('0' + p->code / 100) && t[1] == '.') {
+		n += strspn(t + n, "0123456789");
+		if (n > 2 && n <= 5 && t[n] == '.') {
+			size_t detail = strspn(t + n + 1, "0123456789");
+			n += 1 + detail;
+			if (detail > 0 && detail <= 3) {
+				memcpy(status, t, n);
+				status[n] = '\0';
+				return status;
+			}
+		}
+	}
+	memcpy(status, "0.0.0", 6);
+	status[0] = (char)('0' + p->code / 100 % 10);
 	return status;
 }

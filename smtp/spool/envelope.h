@@ -24,8 +24,8 @@ struct envelope {
 	struct envelope_text reverse_path; /* without <>; empty: null reverse-path */
 	struct envelope_text user;         /* authenticated as */
 	struct ip_addr client;
-	int64_t accepted_at_s;             /* UNIX time */
-	bool body_8bit;                    /* BODY=8BITMIME (RFC 6152) */
+	int64_t accepted_at_s; /* UNIX time */
+	bool body_8bit;        /* BODY=8BITMIME (RFC 6152) */
 	uint32_t recipients;
 };
 

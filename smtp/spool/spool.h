@@ -28,6 +28,9 @@
 struct spool;        /* the directory, its threads and its index: one a process */
 struct spool_client; /* one worker's end: its verdict ring */
 
+/* Called for each regular file of a directory; anything but 0 stops the walk. */
+typedef int (*spool_list_fn)(void *arg, const char *name, uint64_t bytes);
+
 /* Every file operation of the spool goes through this table, so that tests inject faults
  * and delays.  Results follow the system calls: >= 0 or -errno. */
 struct spool_io {
@@ -42,16 +45,21 @@ struct spool_io {
 	int (*fsync_dir)(void *arg, int dir);
 	int (*unlink)(void *arg, int dir, const char *name);
 	int (*rename)(void *arg, int dir, const char *from, const char *to);
+	int (*open_dir)(void *arg, const char *path);
+	/* A descriptor that holds the directory until it is closed, or -EWOULDBLOCK with the
+	 * holder's pid (0: unknown). */
+	int (*lock)(void *arg, int dir, pid_t *holder);
+	int (*list)(void *arg, int dir, spool_list_fn each, void *each_arg);
 };
 extern const struct spool_io spool_io_linux;
 
 struct spool_config {
 	const char *directory;
-	uint64_t max_size;      /* bytes of all files together; beyond: -ENOSPC */
-	uint64_t segment_size;  /* bytes, pre-allocated; default 64 MiB */
-	uint32_t max_delay_us;  /* commit.max_delay: longest wait for company */
-	uint64_t max_bytes;     /* commit.max_bytes: a batch is not made larger */
-	unsigned readers;       /* reader threads */
+	uint64_t max_size;     /* bytes of all files together; beyond: -ENOSPC */
+	uint64_t segment_size; /* bytes, pre-allocated; default 64 MiB */
+	uint32_t max_delay_us; /* commit.max_delay: longest wait for company */
+	uint64_t max_bytes;    /* commit.max_bytes: a batch is not made larger */
+	unsigned readers;      /* reader threads */
 	const struct spool_io *io;
 };
 
@@ -62,7 +70,7 @@ const char *spool_id_text(spool_id_t id, char *text /* SPOOL_ID_TEXT */);
 
 /* Where a message's bytes are; opaque to the worker, 24 bytes in its queue entry. */
 struct spool_place {
-	uint64_t segment;  /* log segment, or large-body file when large */
+	uint64_t segment; /* log segment, or large-body file when large */
 	uint64_t offset;
 	uint32_t envelope_bytes, prefix_bytes;
 };
@@ -80,46 +88,46 @@ enum spool_outcome { SPOOL_DELIVERED, SPOOL_DEFERRED, SPOOL_BOUNCED };
 struct spool_request {
 	enum spool_op op;
 	spool_id_t id;
-	int verdict;            /* set by the spool */
+	int verdict; /* set by the spool */
 	struct spool_client *client;
-	void *user;             /* the worker's */
-	handle_t handle;        /* the worker's: who waits */
+	void *user;                            /* the worker's */
+	handle_t handle;                       /* the worker's: who waits */
 	void (*done)(struct spool_request *r); /* called by spool_poll() on the worker */
 
-	struct chunk *chunks;   /* APPEND, COMMIT: data [start, end) of each; READ: room */
+	struct chunk *chunks; /* APPEND, COMMIT: data [start, end) of each; READ: room */
 	/* COMMIT */
 	const uint8_t *envelope; /* encoded envelope (envelope.h), caller's until the verdict */
 	uint32_t envelope_bytes;
-	const uint8_t *prefix;   /* header fields put in front of the body */
+	const uint8_t *prefix; /* header fields put in front of the body */
 	uint32_t prefix_bytes;
-	uint64_t body_bytes;     /* of the body, prefix not counted */
-	bool large;              /* the body was appended before */
-	struct spool_place place;/* COMMIT: out; READ: in */
+	uint64_t body_bytes;      /* of the body, prefix not counted */
+	bool large;               /* the body was appended before */
+	struct spool_place place; /* COMMIT: out; READ: in */
 	/* DISPOSE: outcome of recipient i of the envelope; last: nothing of the message is
 	 * left to do, its bytes may be reclaimed */
 	const struct spool_disposition {
 		uint32_t recipient;
 		enum spool_outcome outcome;
-		int64_t retry_at_s;  /* DEFERRED: UNIX time */
-	} *dispositions;
+		int64_t retry_at_s; /* DEFERRED: UNIX time */
+	} * dispositions;
 	uint32_t n_dispositions;
-	uint32_t attempts;       /* DISPOSE: delivery attempts so far, kept across restarts */
+	uint32_t attempts; /* DISPOSE: delivery attempts so far, kept across restarts */
 	bool last;
 	/* READ: of = envelope or content (prefix then body, one sequence of bytes) */
 	bool read_envelope;
 	uint64_t read_offset;
-	uint64_t read_bytes;     /* in: wanted; out: got */
+	uint64_t read_bytes; /* in: wanted; out: got */
 };
 
 /* A message found at start that still has work to do; called for each, oldest first. */
 struct spool_found {
 	spool_id_t id;
 	struct spool_place place;
-	uint64_t content_bytes;  /* prefix + body */
+	uint64_t content_bytes; /* prefix + body */
 	int64_t accepted_at_s, retry_at_s;
 	uint32_t attempts;
-	uint32_t recipients;     /* in the envelope */
-	const uint8_t *done;     /* bit i set: recipient i delivered or bounced */
+	uint32_t recipients; /* in the envelope */
+	const uint8_t *done; /* bit i set: recipient i delivered or bounced */
 };
 
 /* Locks the directory, recovers, opens the first segment; starts no thread.  0, or -errno with

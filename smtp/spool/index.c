@@ -1,0 +1,120 @@
+/* index.c - chained hash of live messages, doubled when it fills */
+#include "smtp/spool/index.h"
+
+#include "smtp/spool/record.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { FIRST_BUCKETS = 1024 };
+
+/* Ids are handed out by this spool in rising order, so one multiplication spreads them. */
+static size_t slot_of(const struct spool_index *x, uint64_t id)
+{
+	return (size_t)(id * 0x9e3779b97f4a7c15ull >> 20) & (x->buckets - 1);
+}
+
+int index_init(struct spool_index *x)
+{
+	x->bucket = calloc(FIRST_BUCKETS, sizeof(*x->bucket));
+	if (x->bucket == NULL)
+		return -ENOMEM;
+	x->buckets = FIRST_BUCKETS;
+	x->used = 0;
+	return -pthread_mutex_init(&x->lock, NULL);
+}
+
+void entry_free(struct spool_entry *e)
+{
+	if (e != NULL)
+		free(e->state);
+	free(e);
+}
+
+void index_free(struct spool_index *x)
+{
+	for (size_t i = 0; i < x->buckets; i++) {
+		for (struct spool_entry *e = x->bucket[i], *next; e != NULL; e = next) {
+			next = e->next;
+			entry_free(e);
+		}
+	}
+	free(x->bucket);
+	pthread_mutex_destroy(&x->lock);
+}
+
+struct spool_entry *index_find(const struct spool_index *x, uint64_t id)
+{
+	struct spool_entry *e = x->bucket[slot_of(x, id)];
+
+	while (e != NULL && e->id != id)
+		e = e->next;
+	return e;
+}
+
+static void grow(struct spool_index *x)
+{
+	struct spool_index wider = {.buckets = x->buckets * 2};
+
+	wider.bucket = calloc(wider.buckets, sizeof(*wider.bucket));
+	if (wider.bucket == NULL)
+		return;
+	for (size_t i = 0; i < x->buckets; i++) {
+		for (struct spool_entry *e = x->bucket[i], *next; e != NULL; e = next) {
+			struct spool_entry **to = &wider.bucket[slot_of(&wider, e->id)];
+
+			next = e->next;
+			e->next = *to;
+			*to = e;
+		}
+	}
+	free(x->bucket);
+	x->bucket = wider.bucket;
+	x->buckets = wider.buckets;
+}
+
+void index_insert(struct spool_index *x, struct spool_entry *e)
+{
+	if (x->used >= x->buckets)
+		grow(x);
+	struct spool_entry **at = &x->bucket[slot_of(x, e->id)];
+	e->next = *at;
+	*at = e;
+	x->used++;
+}
+
+void index_remove(struct spool_index *x, struct spool_entry *e)
+{
+	struct spool_entry **at = &x->bucket[slot_of(x, e->id)];
+
+	while (*at != e)
+		at = &(*at)->next;
+	*at = e->next;
+	x->used--;
+}
+
+struct spool_entry *index_next(const struct spool_index *x, const struct spool_entry *e)
+{
+	size_t i = 0;
+
+	if (e != NULL) {
+		if (e->next != NULL)
+			return e->next;
+		i = slot_of(x, e->id) + 1;
+	}
+	for (; i < x->buckets; i++) {
+		if (x->bucket[i] != NULL)
+			return x->bucket[i];
+	}
+	return NULL;
+}
+
+struct spool_state *entry_state(struct spool_entry *e)
+{
+	if (e->state == NULL) {
+		e->state = calloc(1, sizeof(*e->state) + bitmap_bytes(e->recipients));
+		if (e->state != NULL)
+			e->state->recipients = e->recipients;
+	}
+	return e->state;
+}

@@ -217,7 +217,4 @@ void config_errors_print(const struct config_errors *errors, FILE *out);
 /* The listing of `postern --help-config`: every key, its type, range, default and meaning. */
 void config_help(FILE *out);
 
-/* Cores this process may run on. */
-unsigned config_cores(void);
-
 #endif

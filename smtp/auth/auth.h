@@ -24,15 +24,28 @@
 
 struct auth;
 struct auth_client;
+struct user;
+struct users;
 
+struct auth_rate {
+	uint64_t count, per_us; /* per_us 0: no limit */
+};
+
+/* Zero takes the default. */
 struct auth_config {
 	const char *users_file;
-	unsigned threads;
-	unsigned queue;           /* checks waiting in all; default 256 */
-	unsigned queue_per_source;/* default 8 */
-	unsigned queue_per_user;  /* default 8 */
-	unsigned cache_entries;   /* a worker; default 65536 */
-	uint32_t cache_ttl_s;     /* 600 */
+	unsigned threads;          /* default 1 */
+	unsigned queue;            /* checks waiting in all; default 256 */
+	unsigned queue_per_source; /* default 8 */
+	unsigned queue_per_user;   /* default 8 */
+	unsigned cache_entries;    /* a worker; default 65536 */
+	uint32_t cache_ttl_s;      /* 600 */
+	/* Failed checks judged in any `per_us`: half of count at once, the rest evenly spread.
+	 * What comes beyond is not judged and answers AUTH_OVERLOADED (454 4.7.0), right
+	 * password or not, known user or not.  The cache is asked first, so whoever has
+	 * logged in before is not locked out by others' guesses. */
+	struct auth_rate per_address; /* IPv6: per /64 */
+	struct auth_rate per_user;
 };
 
 enum auth_verdict { AUTH_PENDING, AUTH_OK, AUTH_BAD, AUTH_OVERLOADED };
@@ -43,31 +56,46 @@ struct auth_request {
 	char user[AUTH_USER_BYTES];         /* NUL-terminated */
 	char password[AUTH_PASSWORD_BYTES]; /* wiped before done() */
 	struct ip_addr source;
-	handle_t handle;                    /* the worker's: which session waits */
+	handle_t handle; /* the worker's: which session waits */
 	void *user_data;
 	void (*done)(struct auth_request *r); /* called by auth_poll() on the worker */
 	enum auth_verdict verdict;
-	/* the auth threads' */
+	/* this layer's, from auth_check() on */
 	struct auth_client *client;
+	struct users *users;           /* a reference: the snapshot of the check */
+	const struct user *record;     /* NULL: unknown user */
+	uint64_t source_tag, user_tag; /* keyed hashes */
+	uint64_t asked_us;
 	uint8_t cache_key[32];
-	uint64_t record_version;
 	struct auth_request *next;
 };
 
 /* Reads the users file.  0, or -errno with a text naming file:line and the remedy. */
 int auth_open(struct auth **a, const struct auth_config *c, char *error, size_t error_bytes);
+/* 0 or -errno; the threads run at nice 10, on the cores of the caller. */
 int auth_start(struct auth *a);
-/* Re-reads the file when it changed (control thread, about once a second). */
+/* Re-reads the file when it changed, frees what nobody uses any more (control thread, about
+ * once a second).  A file that does not parse changes nothing but a counter and the log. */
 void auth_refresh(struct auth *a);
+/* Ends the threads; what waited comes back by auth_poll() as AUTH_OVERLOADED. */
+void auth_stop(struct auth *a);
+/* Stops if need be.  After the last auth_client_destroy(). */
 void auth_close(struct auth *a);
 
+/* Any thread, before the worker runs; NULL when memory is short. */
 struct auth_client *auth_client_create(struct auth *a, struct shard *shard);
+/* When the worker runs no more: waits for the checks under way and drops them without done(). */
 void auth_client_destroy(struct auth_client *c);
-/* AUTH_OK from the cache at once, AUTH_PENDING (done() comes later), or AUTH_OVERLOADED. */
+/* AUTH_OK from the cache at once, AUTH_PENDING (done() comes later), or AUTH_OVERLOADED.  The
+ * password is wiped when the answer is not AUTH_PENDING. */
 enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r);
+/* Calls done() of what has been judged; the number.  Every round of the worker's loop. */
 unsigned auth_poll(struct auth_client *c);
 
-const uint64_t *auth_counters(const struct auth *a);          /* threads' side */
+const uint64_t *auth_counters(const struct auth *a);               /* threads' side */
 const uint64_t *auth_client_counters(const struct auth_client *c); /* worker's side */
+/* Checks that wait or are being judged, and users in the file: gauges, any thread. */
+unsigned auth_waiting(const struct auth *a);
+unsigned auth_users(const struct auth *a);
 
 #endif

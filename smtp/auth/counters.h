@@ -4,9 +4,23 @@
 
 #include "base/counter.h"
 
-#define AUTH_COUNTERS(X)                                                                           \
-	X(auth, cache_hits, "checks", "answered from the cache of verified credentials")           \
-	X(auth, cache_misses, "checks", "sent to the auth threads")
+#define AUTH_COUNTERS(X)                                                                        \
+	X(auth, cache_hits, "checks", "answered from the cache of verified credentials")        \
+	X(auth, cache_misses, "checks", "not answered from the cache")                          \
+	X(auth, cache_evictions, "entries", "valid entries that made room for newer ones")      \
+	X(auth, queue_full, "checks", "turned away because too many waited in all")             \
+	X(auth, source_full, "checks", "turned away because too many of one address waited")    \
+	X(auth, user_full, "checks", "turned away because too many of one user waited")         \
+	X(auth, accepted, "checks", "judged right by the auth threads")                         \
+	X(auth, rejected, "checks", "judged wrong by the auth threads, unknown users included") \
+	X(auth, unknown_users, "checks", "of users that the file does not name")                \
+	X(auth, limited_address, "checks", "not judged: too many failures of the address")      \
+	X(auth, limited_user, "checks", "not judged: too many failures of the user")            \
+	X(auth, no_memory, "checks", "not judged: no memory for the hash")                      \
+	X(auth, record_changed, "checks", "void because the user's record changed meanwhile")   \
+	X(auth, stopped, "checks", "not judged because the gateway was stopping")               \
+	X(auth, reloads, "readings", "users files taken over")                                  \
+	X(auth, reload_errors, "readings", "changed users files refused")
 
 COUNTER_ENUM(auth, AUTH_COUNTERS)
 

@@ -1,0 +1,317 @@
+/* check.c - what a schema cannot say: values against each other and against the machine */
+#include "control/schema.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+struct check {
+	const struct config *c;
+	const struct yaml_node *root;
+	const struct config_sink *sink;
+};
+
+enum { PATH_BYTES = 128 };
+
+/* "ports.0.mtu" is how the tree is walked, "ports[0].mtu" how it is shown. */
+static void shown_path(const char *path, char *shown, size_t bytes)
+{
+	size_t n = 0;
+
+	while (*path != '\0' && n + 3 < bytes) {
+		if (path[0] == '.' && path[1] >= '0' && path[1] <= '9') {
+			shown[n++] = '[';
+			for (path++; *path >= '0' && *path <= '9' && n + 3 < bytes; path++)
+				shown[n++] = *path;
+			shown[n++] = ']';
+			continue;
+		}
+		shown[n++] = *path++;
+	}
+	shown[n] = '\0';
+}
+
+__attribute__((format(printf, 3, 4))) static void fault(const struct check *k, const char *path,
+							const char *fmt, ...)
+{
+	char what[CONFIG_ERROR_BYTES / 2], shown[PATH_BYTES];
+	const struct yaml_node *n = yaml_deepest(k->root, path);
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+	shown_path(path, shown, sizeof(shown));
+	config_fail(k->sink, n->line, n->column, shown, "%s", what);
+}
+
+#define fault_at(k, path_fmt, i, ...)                    \
+	do {                                             \
+		char at_[PATH_BYTES];                    \
+		snprintf(at_, sizeof(at_), path_fmt, i); \
+		fault(k, at_, __VA_ARGS__);              \
+	} while (0)
+
+static void check_listeners(const struct check *k)
+{
+	const struct config *c = k->c;
+
+	for (unsigned i = 0; i < c->listener_count; i++) {
+		for (unsigned j = 0; j < i; j++) {
+			if (c->listener[i].port == c->listener[j].port)
+				fault_at(k, "listeners.%u.port", i,
+					 "port %" PRIu64 " is already taken by listener \"%.100s\"",
+					 c->listener[i].port, c->listener[j].name);
+			if (strcmp(c->listener[i].name, c->listener[j].name) == 0)
+				fault_at(k, "listeners.%u.name", i,
+					 "\"%.100s\" is already the name of another listener",
+					 c->listener[i].name);
+		}
+	}
+}
+
+static uint32_t ip4(const struct ip_addr *a)
+{
+	uint32_t v;
+
+	memcpy(&v, a->byte, 4);
+	return ntohl(v);
+}
+
+static uint32_t netmask(unsigned bits)
+{
+	return bits == 0 ? 0 : ~(uint32_t)0 << (32 - bits);
+}
+
+static bool is_unicast(uint32_t a)
+{
+	return a >> 24 != 0 && a >> 24 != 127 && a >> 28 < 0xe;
+}
+
+/* Why the prefix cannot be the address of an interface; NULL: it can (RFC 1122 section 3.2.1.3,
+ * RFC 3021 for /31). */
+static const char *interface_fault(const struct config_prefix *p)
+{
+	uint32_t a = ip4(&p->addr), host = a & ~netmask(p->bits);
+
+	if (!is_unicast(a))
+		return "is not a unicast address";
+	if (p->bits < 8)
+		return "has a prefix length below 8; allowed is /8 to /32";
+	if (p->bits < 31 && host == 0)
+		return "is the address of the network itself";
+	if (p->bits < 31 && host == ~netmask(p->bits))
+		return "is the broadcast address of its network";
+	return NULL;
+}
+
+static bool address_taken(const struct check *k, unsigned port, unsigned index)
+{
+	const struct config_dataplane *d = &k->c->dataplane;
+	const struct ip_addr *a = &d->port[port].address[index].addr;
+
+	for (unsigned p = 0; p <= port; p++)
+		for (unsigned i = 0; i < (p == port ? index : d->port[p].address_count); i++)
+			if (addr_equal(&d->port[p].address[i].addr, a))
+				return true;
+	return false;
+}
+
+static void check_gateway(const struct check *k, unsigned port, unsigned index)
+{
+	const struct config_port *p = &k->c->dataplane.port[port];
+	uint32_t g = ip4(&p->gateway[index]);
+	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
+	bool inside = false, own = false;
+
+	for (unsigned i = 0; i < p->address_count; i++) {
+		uint32_t a = ip4(&p->address[i].addr);
+		inside |= ((a ^ g) & netmask(p->address[i].bits)) == 0;
+		own |= a == g;
+	}
+	snprintf(path, sizeof(path), "dataplane.ports.%u.gateways.%u", port, index);
+	addr_text(&p->gateway[index], text);
+	if (own)
+		fault(k, path, "%s is an address of this port itself", text);
+	else if (!inside)
+		fault(k, path, "%s is inside none of this port's prefixes", text);
+}
+
+static void check_ports(const struct check *k)
+{
+	const struct config_dataplane *d = &k->c->dataplane;
+	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
+
+	for (unsigned i = 0; i < d->port_count; i++) {
+		const struct config_port *p = &d->port[i];
+		for (unsigned j = 0; j < i; j++)
+			if (strcmp(p->device, d->port[j].device) == 0)
+				fault_at(k, "dataplane.ports.%u.device", i,
+					 "the device is already used by ports[%u]", j);
+		for (unsigned j = 0; j < p->address_count; j++) {
+			const char *why = interface_fault(&p->address[j]);
+			if (why == NULL && address_taken(k, i, j))
+				why = "is written twice";
+			if (why == NULL)
+				continue;
+			snprintf(path, sizeof(path), "dataplane.ports.%u.addresses.%u", i, j);
+			fault(k, path, "%s/%u %s", addr_text(&p->address[j].addr, text),
+			      p->address[j].bits, why);
+		}
+		for (unsigned j = 0; j < p->gateway_count; j++)
+			check_gateway(k, i, j);
+	}
+}
+
+static void check_memory(const struct check *k)
+{
+	const struct config_dataplane *d = &k->c->dataplane;
+	uint64_t need = d->limits.sessions * CONFIG_SESSION_MIN_BYTES +
+			d->worker_count * (uint64_t)CONFIG_WORKER_MIN_BYTES;
+
+	if (need <= d->memory)
+		return;
+	uint64_t room = d->worker_count * (uint64_t)CONFIG_WORKER_MIN_BYTES;
+	uint64_t fit = d->memory > room ? (d->memory - room) / CONFIG_SESSION_MIN_BYTES : 0;
+	fault(k, "dataplane.memory",
+	      "%" PRIu64 "M is too small: %" PRIu64
+	      " sessions and %u workers need at least %" PRIu64
+	      "M; with this memory limits.sessions may be %" PRIu64,
+	      d->memory >> 20, d->limits.sessions, d->worker_count, (need + (1 << 20) - 1) >> 20,
+	      fit);
+}
+
+static void check_workers(const struct check *k)
+{
+	const struct config_dataplane *d = &k->c->dataplane;
+
+	for (unsigned i = 0; i < d->worker_count; i++)
+		for (unsigned j = 0; j < i; j++)
+			if (d->worker[i] == d->worker[j])
+				fault_at(k, "dataplane.workers.%u", i,
+					 "core %" PRIu64 " is written twice", d->worker[i]);
+}
+
+static void check_cores(const struct check *k)
+{
+	const struct config_dataplane *d = &k->c->dataplane;
+	cpu_set_t cores;
+
+	if (sched_getaffinity(0, sizeof(cores), &cores) != 0)
+		return;
+	unsigned have = (unsigned)CPU_COUNT(&cores);
+	if (d->worker_count > have)
+		fault(k, "dataplane.workers", "%u workers, but this process may use only %u cores",
+		      d->worker_count, have);
+	for (unsigned i = 0; i < d->worker_count; i++) {
+		if (d->worker[i] < CPU_SETSIZE && CPU_ISSET(d->worker[i], &cores))
+			continue;
+		char list[80];
+		size_t n = 0;
+		for (unsigned core = 0; core < CPU_SETSIZE && n + 8 < sizeof(list); core++)
+			if (CPU_ISSET(core, &cores))
+				n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%u",
+						      n > 0 ? ", " : "", core);
+		fault_at(k, "dataplane.workers.%u", i,
+			 "core %" PRIu64 " does not exist or may not be used; there are: %s",
+			 d->worker[i], list);
+	}
+}
+
+static void check_hops(const struct check *k, unsigned pool)
+{
+	const struct config_pool *p = &k->c->relay.pool[pool];
+	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
+
+	for (unsigned i = 0; i < p->next_hop_count; i++) {
+		const struct config_next_hop *h = &p->next_hop[i];
+		snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.address", pool, i);
+		addr_text(&h->address, text);
+		if (!is_unicast(ip4(&h->address)))
+			fault(k, path, "%s is not a unicast address", text);
+		for (unsigned j = 0; j < i; j++)
+			if (addr_equal(&h->address, &p->next_hop[j].address) &&
+			    h->port == p->next_hop[j].port)
+				fault(k, path, "%s port %" PRIu64 " is written twice", text,
+				      h->port);
+		if (h->tls == CONFIG_HOP_TLS_REQUIRED && h->name[0] == '\0')
+			fault(k, path, "tls: required needs the name that its certificate shows");
+	}
+}
+
+static void check_relay(const struct check *k)
+{
+	const struct config_relay *r = &k->c->relay;
+
+	for (unsigned i = 0; i < r->pool_count; i++) {
+		check_hops(k, i);
+		if (r->pool[i].retry.first_us > r->pool[i].retry.max_us)
+			fault_at(k, "relay.pools.%u.retry.first", i, "is longer than retry.max");
+	}
+	for (unsigned i = 0; i < r->route_count; i++) {
+		bool known = false;
+		for (unsigned j = 0; j < r->pool_count; j++)
+			known |= strcmp(r->route[i].pool, r->pool[j].name) == 0;
+		if (!known)
+			fault_at(k, "relay.routes.%u.pool", i, "there is no pool \"%.100s\"",
+				 r->route[i].pool);
+		if (strcmp(r->route[i].match, "*") != 0)
+			fault_at(k, "relay.routes.%u.match", i,
+				 "only \"*\" is available in this version");
+	}
+}
+
+static void check_readable(const struct check *k, const char *path, const char *file,
+			   const char *remedy)
+{
+	if (faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0)
+		fault(k, path, "%.250s cannot be read: %s%s", file, strerror(errno), remedy);
+}
+
+static void check_directory(const struct check *k, const char *path, const char *directory)
+{
+	if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) != 0)
+		fault(k, path, "directory %.250s is not writable: %s", directory, strerror(errno));
+}
+
+static void check_files(const struct check *k)
+{
+	const struct config *c = k->c;
+	char directory[CONFIG_SOCKET_BYTES];
+
+	for (unsigned i = 0; i < c->tls.certificate_count; i++) {
+		char path[PATH_BYTES];
+		snprintf(path, sizeof(path), "tls.certificates.%u.chain", i);
+		check_readable(k, path, c->tls.certificate[i].chain, "");
+		snprintf(path, sizeof(path), "tls.certificates.%u.key", i);
+		check_readable(k, path, c->tls.certificate[i].key, "");
+	}
+	check_readable(k, "auth.users", c->auth.users, "; posternctl user add NAME creates it");
+	check_directory(k, "spool.directory", c->spool.directory);
+	memcpy(directory, c->control.socket, sizeof(directory));
+	char *slash = strrchr(directory, '/');
+	slash[slash == directory] = '\0';
+	check_directory(k, "control.socket", directory);
+}
+
+void config_check(const struct config *c, const struct yaml_node *root,
+		  const struct config_sink *sink, enum config_checks checks)
+{
+	struct check k = {.c = c, .root = root, .sink = sink};
+
+	check_listeners(&k);
+	check_workers(&k);
+	check_ports(&k);
+	check_memory(&k);
+	check_relay(&k);
+	if (c->submission.max_message_size > c->spool.max_size)
+		fault(&k, "submission.max_message_size", "is larger than spool.max_size");
+	if (checks == CONFIG_THIS_MACHINE) {
+		check_cores(&k);
+		check_files(&k);
+	}
+}

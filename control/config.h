@@ -1,0 +1,220 @@
+/*
+ * config.h - the operator's file, read, checked and ready to use.
+ *
+ * One schema table (schema.c) says which keys exist, their type, unit, range and default; the
+ * parser, the messages and `postern --help-config` all come from it.  Strings are arrays inside
+ * struct config, so it is copied with = and owns nothing.
+ *
+ * Owner: the caller.
+ * Runs on: the control thread, before the workers start; afterwards it is read-only.
+ * Units: bytes in uint64_t, times in microseconds (`_us`), rates as count per microseconds.
+ * Errors: all of a file's faults, each `file:line:col: key: what is wrong and what is allowed`.
+ */
+#ifndef CONTROL_CONFIG_H
+#define CONTROL_CONFIG_H
+
+#include "base/addr.h"
+#include "base/log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum {
+	CONFIG_NAME_BYTES = 256, /* host names, names of listeners and pools */
+	CONFIG_PATH_BYTES = 512,
+	CONFIG_SOCKET_BYTES = 108, /* sun_path, unix(7) */
+	CONFIG_WORKERS = 64,
+	CONFIG_PORTS = 16,
+	CONFIG_ADDRESSES = 16,
+	CONFIG_GATEWAYS = 4,
+	CONFIG_EXEMPT = 64,
+	CONFIG_LISTENERS = 16,
+	CONFIG_CERTIFICATES = 1,
+	CONFIG_POOLS = 1,
+	CONFIG_NEXT_HOPS = 16,
+	CONFIG_ROUTES = 1,
+	CONFIG_ERRORS = 20,
+	CONFIG_ERROR_BYTES = 768,
+	/* The known minimum that `dataplane.memory` must hold: an established TLS 1.3 session
+	 * (14 KB measured inside OpenSSL, one 4 KiB chunk, its TCP and SMTP state), and for
+	 * every worker its packet buffers, rings and tables. */
+	CONFIG_SESSION_MIN_BYTES = 20 << 10,
+	CONFIG_WORKER_MIN_BYTES = 16 << 20,
+};
+
+struct config_prefix {
+	struct ip_addr addr;
+	uint8_t bits;
+};
+
+struct config_rate {
+	uint64_t count;
+	uint64_t per_us; /* 0: no limit */
+};
+
+enum config_idle { CONFIG_IDLE_ADAPTIVE, CONFIG_IDLE_POLL };
+enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_REQUIRED, CONFIG_HUGEPAGES_OFF };
+enum config_steering { CONFIG_STEERING_AUTO, CONFIG_STEERING_SOFTWARE };
+enum config_listener_tls { CONFIG_TLS_IMPLICIT, CONFIG_TLS_STARTTLS };
+enum config_tls_minimum { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
+enum config_mechanism { CONFIG_AUTH_PLAIN, CONFIG_AUTH_LOGIN };
+enum config_senders { CONFIG_SENDERS_ANY };
+enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT };
+enum config_protocol { CONFIG_PROTOCOL_SMTP };
+enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_HOP_TLS_REQUIRED };
+
+struct config_port {
+	char device[CONFIG_PATH_BYTES];
+	struct config_prefix address[CONFIG_ADDRESSES]; /* IPv4 */
+	unsigned address_count;
+	struct ip_addr gateway[CONFIG_GATEWAYS]; /* IPv4 */
+	unsigned gateway_count;
+	uint64_t mtu;
+	uint64_t vlan; /* 0: untagged */
+	enum config_steering steering;
+};
+
+struct config_limits {
+	uint64_t sessions;             /* of all workers together */
+	uint64_t sessions_per_address; /* 0: no limit */
+	struct config_prefix exempt[CONFIG_EXEMPT];
+	unsigned exempt_count;
+	uint64_t syn_backlog; /* a worker */
+};
+
+struct config_dataplane {
+	uint64_t worker[CONFIG_WORKERS]; /* core numbers */
+	unsigned worker_count;
+	enum config_idle idle;
+	enum config_hugepages hugepages;
+	uint64_t memory;
+	struct config_port port[CONFIG_PORTS];
+	unsigned port_count;
+	struct config_limits limits;
+};
+
+struct config_listener {
+	char name[CONFIG_NAME_BYTES];
+	uint64_t port;
+	enum config_listener_tls tls;
+};
+
+struct config_certificate {
+	char chain[CONFIG_PATH_BYTES];
+	char key[CONFIG_PATH_BYTES];
+};
+
+struct config_tls {
+	uint64_t threads;
+	struct config_certificate certificate[CONFIG_CERTIFICATES];
+	unsigned certificate_count;
+	enum config_tls_minimum minimum;
+};
+
+struct config_auth {
+	uint32_t mechanisms; /* bits 1 << enum config_mechanism */
+	uint64_t threads;
+	char users[CONFIG_PATH_BYTES];
+	struct {
+		uint64_t delay_us;
+		struct config_rate per_address, per_user;
+	} failures;
+};
+
+struct config_submission {
+	uint64_t max_message_size;
+	uint64_t max_recipients;
+	struct {
+		uint64_t command_us, data_us, idle_unauthenticated_us;
+	} timeouts;
+	enum config_senders senders;
+	enum config_bare_newline bare_newline;
+};
+
+struct config_spool {
+	char directory[CONFIG_PATH_BYTES];
+	uint64_t max_size;
+	struct {
+		uint64_t max_delay_us;
+		uint64_t max_bytes;
+	} commit;
+};
+
+struct config_next_hop {
+	struct ip_addr address; /* IPv4 */
+	char name[CONFIG_NAME_BYTES];
+	uint64_t port;
+	enum config_protocol protocol;
+	enum config_hop_tls tls;
+};
+
+struct config_pool {
+	char name[CONFIG_NAME_BYTES];
+	struct config_next_hop next_hop[CONFIG_NEXT_HOPS];
+	unsigned next_hop_count;
+	uint64_t connections; /* a worker and hop */
+	struct {
+		uint64_t first_us, factor, max_us, give_up_us;
+	} retry;
+};
+
+struct config_route {
+	char match[CONFIG_NAME_BYTES];
+	char pool[CONFIG_NAME_BYTES];
+};
+
+struct config_relay {
+	struct config_pool pool[CONFIG_POOLS];
+	unsigned pool_count;
+	struct config_route route[CONFIG_ROUTES];
+	unsigned route_count; /* 0: everything goes to pool[0] */
+};
+
+struct config_control {
+	char socket[CONFIG_SOCKET_BYTES];
+	struct ip_addr http_address; /* family 0: no HTTP */
+	uint16_t http_port;
+	enum log_level log_level;
+};
+
+struct config {
+	char hostname[CONFIG_NAME_BYTES];
+	struct config_dataplane dataplane;
+	struct config_listener listener[CONFIG_LISTENERS];
+	unsigned listener_count;
+	struct config_tls tls;
+	struct config_auth auth;
+	struct config_submission submission;
+	struct config_spool spool;
+	struct config_relay relay;
+	struct config_control control;
+};
+
+struct config_error {
+	unsigned line, column;
+	char text[CONFIG_ERROR_BYTES]; /* file:line:col: key: ... */
+};
+
+struct config_errors {
+	unsigned count;   /* kept in item[], in the order of the file */
+	unsigned dropped; /* found beyond CONFIG_ERRORS */
+	struct config_error item[CONFIG_ERRORS];
+};
+
+/* CONFIG_THIS_MACHINE also asks the machine: cores, readable files, writable directories. */
+enum config_checks { CONFIG_FILE_ONLY, CONFIG_THIS_MACHINE };
+
+/* 0, or -EINVAL with at least one error; *c is usable only after 0. */
+int config_read(struct config *c, const char *file, enum config_checks checks,
+		struct config_errors *errors);
+/* The same for text in memory; file is only its name in messages. */
+int config_parse(struct config *c, const char *text, size_t bytes, const char *file,
+		 enum config_checks checks, struct config_errors *errors);
+void config_errors_print(const struct config_errors *errors, FILE *out);
+
+/* The listing of `postern --help-config`: every key, its type, range, default and meaning. */
+void config_help(FILE *out);
+
+#endif

@@ -1,0 +1,334 @@
+/* schema.c - every key of the configuration file */
+#include "control/schema.h"
+
+#define FIELD(S, f) .offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f)
+#define LIST(S, f, n)                                                            \
+	.offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f[0]), \
+	.count_offset = offsetof(struct S, n),                                   \
+	.max_items = sizeof(((struct S *)0)->f) / sizeof(((struct S *)0)->f[0])
+#define RANGE(lo, hi) .min = (lo), .max = (hi)
+#define KIB(n)        ((uint64_t)(n) << 10)
+#define MIB(n)        ((uint64_t)(n) << 20)
+#define GIB(n)        ((uint64_t)(n) << 30)
+#define MS(n)         ((uint64_t)(n)*1000)
+#define SECONDS(n)    MS((uint64_t)(n)*1000)
+#define DAYS(n)       SECONDS((uint64_t)(n)*86400)
+#define LATER         "is not available in this version"
+
+static const struct schema_choice idle_choices[] = {
+	{"adaptive", CONFIG_IDLE_ADAPTIVE},
+	{"poll", CONFIG_IDLE_POLL},
+	{},
+};
+
+static const struct schema_choice hugepage_choices[] = {
+	{"auto", CONFIG_HUGEPAGES_AUTO},
+	{"required", CONFIG_HUGEPAGES_REQUIRED},
+	{"off", CONFIG_HUGEPAGES_OFF},
+	{},
+};
+
+static const struct schema_choice steering_choices[] = {
+	{"auto", CONFIG_STEERING_AUTO},
+	{"software", CONFIG_STEERING_SOFTWARE},
+	{"rss", 0, LATER ": use auto or software"},
+	{},
+};
+
+static const struct schema_choice listener_tls_choices[] = {
+	{"implicit", CONFIG_TLS_IMPLICIT},
+	{"starttls", CONFIG_TLS_STARTTLS},
+	{"none", 0, "is refused: passwords never travel in the clear (RFC 8314 section 3)"},
+	{},
+};
+
+static const struct schema_choice tls_minimum_choices[] = {
+	{"1.2", CONFIG_TLS_1_2},
+	{"1.3", CONFIG_TLS_1_3},
+	{"1.0", 0, "is refused: TLS before 1.2 is obsolete (RFC 8996)"},
+	{"1.1", 0, "is refused: TLS before 1.2 is obsolete (RFC 8996)"},
+	{},
+};
+
+static const struct schema_choice mechanism_choices[] = {
+	{"PLAIN", CONFIG_AUTH_PLAIN}, {"LOGIN", CONFIG_AUTH_LOGIN},
+	{"SCRAM-SHA-256", 0, LATER},  {"SCRAM-SHA-256-PLUS", 0, LATER},
+	{"OAUTHBEARER", 0, LATER},    {"XOAUTH2", 0, LATER},
+	{"EXTERNAL", 0, LATER},       {},
+};
+
+static const struct schema_choice senders_choices[] = {
+	{"any", CONFIG_SENDERS_ANY},
+	{"own", 0, LATER},
+	{},
+};
+
+static const struct schema_choice bare_newline_choices[] = {
+	{"reject", CONFIG_BARE_NEWLINE_REJECT},
+	{"normalize", 0, LATER},
+	{},
+};
+
+static const struct schema_choice protocol_choices[] = {
+	{"smtp", CONFIG_PROTOCOL_SMTP},
+	{"lmtp", 0, LATER},
+	{},
+};
+
+static const struct schema_choice hop_tls_choices[] = {
+	{"none", CONFIG_HOP_TLS_NONE},
+	{"opportunistic", CONFIG_HOP_TLS_OPPORTUNISTIC},
+	{"required", CONFIG_HOP_TLS_REQUIRED},
+	{},
+};
+
+static const struct schema_choice log_level_choices[] = {
+	{"error", LOG_ERROR},
+	{"warning", LOG_WARNING},
+	{"info", LOG_INFO},
+	{"debug", LOG_DEBUG},
+	{},
+};
+
+static const struct schema_row port_rows[] = {
+	{"device", SCHEMA_TEXT, FIELD(config_port, device), .required = true,
+	 .help = "a PCI address or any DPDK vdev string"},
+	{"addresses", SCHEMA_PREFIX, LIST(config_port, address, address_count), .required = true,
+	 .min_items = 1, .help = "IPv4 addresses of this port with their prefix length"},
+	{"gateways", SCHEMA_ADDRESS, LIST(config_port, gateway, gateway_count),
+	 .help = "IPv4 routers, each inside one of the prefixes"},
+	{"mtu", SCHEMA_NUMBER, FIELD(config_port, mtu), RANGE(576, 9000), .preset = "1500",
+	 .help = "largest IP packet, octets"},
+	{"vlan", SCHEMA_NUMBER, FIELD(config_port, vlan), RANGE(0, 4094), .preset = "0",
+	 .help = "802.1Q tag; 0: untagged"},
+	{"steering", SCHEMA_CHOICE, FIELD(config_port, steering), .preset = "auto",
+	 .choices = steering_choices, .help = "how packets find their worker"},
+	{},
+};
+
+static const struct schema_row limits_rows[] = {
+	{"sessions", SCHEMA_NUMBER, FIELD(config_limits, sessions), RANGE(1, 10000000),
+	 .preset = "5000", .help = "sessions at a time, all workers together"},
+	{"sessions_per_address", SCHEMA_NUMBER, FIELD(config_limits, sessions_per_address),
+	 RANGE(0, 10000000), .preset = "100",
+	 .help = "sessions of one client address; 0: no limit"},
+	{"exempt", SCHEMA_NETWORK, LIST(config_limits, exempt, exempt_count),
+	 .help = "networks that sessions_per_address does not hold for"},
+	{"syn_backlog", SCHEMA_NUMBER, FIELD(config_limits, syn_backlog), RANGE(16, 1048576),
+	 .preset = "4096", .help = "half-open connections before SYN cookies, a worker"},
+	{},
+};
+
+static const struct schema_row dataplane_rows[] = {
+	{"workers", SCHEMA_NUMBER, LIST(config_dataplane, worker, worker_count), RANGE(0, 1023),
+	 .min_items = 1, .preset = "1", .help = "core numbers, one worker each"},
+	{"idle", SCHEMA_CHOICE, FIELD(config_dataplane, idle), .preset = "adaptive",
+	 .choices = idle_choices, .help = "what a worker with nothing to do does"},
+	{"hugepages", SCHEMA_CHOICE, FIELD(config_dataplane, hugepages), .preset = "auto",
+	 .choices = hugepage_choices, .help = "where packet memory comes from"},
+	{"memory", SCHEMA_SIZE, FIELD(config_dataplane, memory), RANGE(MIB(32), GIB(1024)),
+	 .preset = "128M",
+	 .help = "packet buffers and all session memory, TLS included, all workers"},
+	{"ports", SCHEMA_MAP, LIST(config_dataplane, port, port_count), .required = true,
+	 .min_items = 1, .rows = port_rows, .help = "network ports"},
+	{"limits", SCHEMA_MAP, FIELD(config_dataplane, limits), .rows = limits_rows,
+	 .help = "how much the gateway takes on"},
+	{},
+};
+
+static const struct schema_row listener_rows[] = {
+	{"name", SCHEMA_TEXT, FIELD(config_listener, name), .required = true,
+	 .help = "shown in logs and metrics"},
+	{"port", SCHEMA_NUMBER, FIELD(config_listener, port), RANGE(1, 65535), .required = true,
+	 .help = "TCP port"},
+	{"tls", SCHEMA_CHOICE, FIELD(config_listener, tls), .preset = "implicit",
+	 .choices = listener_tls_choices,
+	 .help = "implicit (port 465) or starttls (port 587), RFC 8314"},
+	{},
+};
+
+static const struct schema_row certificate_rows[] = {
+	{"chain", SCHEMA_PATH, FIELD(config_certificate, chain), .required = true,
+	 .reloadable = true, .help = "PEM, the leaf first"},
+	{"key", SCHEMA_PATH, FIELD(config_certificate, key), .required = true, .reloadable = true,
+	 .help = "PEM private key"},
+	{},
+};
+
+static const struct schema_row tls_rows[] = {
+	{"threads", SCHEMA_NUMBER, FIELD(config_tls, threads), RANGE(1, 64), .preset = "1",
+	 .help = "handshake threads"},
+	{"certificates", SCHEMA_MAP, LIST(config_tls, certificate, certificate_count),
+	 .required = true, .min_items = 1, .reloadable = true, .rows = certificate_rows,
+	 .help = "the server certificate; more than one " LATER},
+	{"minimum", SCHEMA_CHOICE, FIELD(config_tls, minimum), .preset = "1.2",
+	 .choices = tls_minimum_choices, .help = "oldest TLS version taken"},
+	{"tickets", .not_yet = LATER ": sessions resume on the instance that issued them"},
+	{"client_ca", .not_yet = LATER ", nor is AUTH EXTERNAL"},
+	{},
+};
+
+static const struct schema_row failures_rows[] = {
+	{"delay", SCHEMA_TIME, FIELD(config_auth, failures.delay_us), RANGE(0, SECONDS(60)),
+	 .preset = "1s", .reloadable = true, .help = "wait before a failed AUTH is answered"},
+	{"per_address", SCHEMA_RATE, FIELD(config_auth, failures.per_address), RANGE(1, 1000000),
+	 .preset = "10/m", .reloadable = true,
+	 .help = "failed passwords judged for one address (IPv6: /64); off: no limit"},
+	{"per_user", SCHEMA_RATE, FIELD(config_auth, failures.per_user), RANGE(1, 1000000),
+	 .preset = "20/m", .reloadable = true,
+	 .help = "failed passwords judged for one user; off: no limit"},
+	{},
+};
+
+static const struct schema_row auth_rows[] = {
+	{"mechanisms", SCHEMA_CHOICES, FIELD(config_auth, mechanisms), .max_items = 8,
+	 .min_items = 1, .preset = "PLAIN, LOGIN", .choices = mechanism_choices,
+	 .help = "SASL mechanisms offered, under TLS only"},
+	{"threads", SCHEMA_NUMBER, FIELD(config_auth, threads), RANGE(1, 64), .preset = "1",
+	 .help = "password hashing threads"},
+	{"users", SCHEMA_PATH, FIELD(config_auth, users), .preset = "/etc/postern/users",
+	 .help = "the users file, managed with posternctl user"},
+	{"failures", SCHEMA_MAP, .rows = failures_rows, .help = "brakes on password guessing"},
+	{},
+};
+
+static const struct schema_row timeout_rows[] = {
+	{"command", SCHEMA_TIME, FIELD(config_submission, timeouts.command_us),
+	 RANGE(SECONDS(1), SECONDS(3600)), .preset = "5m", .reloadable = true,
+	 .help = "a whole command line must arrive within (RFC 5321 section 4.5.3.2)"},
+	{"data", SCHEMA_TIME, FIELD(config_submission, timeouts.data_us),
+	 RANGE(SECONDS(1), SECONDS(3600)), .preset = "10m", .reloadable = true,
+	 .help = "longest silence inside message data"},
+	{"idle_unauthenticated", SCHEMA_TIME,
+	 FIELD(config_submission, timeouts.idle_unauthenticated_us),
+	 RANGE(SECONDS(1), SECONDS(3600)), .preset = "30s", .reloadable = true,
+	 .help = "time a client has to authenticate"},
+	{},
+};
+
+static const struct schema_row submission_rows[] = {
+	{"max_message_size", SCHEMA_SIZE, FIELD(config_submission, max_message_size),
+	 RANGE(KIB(64), GIB(1)), .preset = "50M", .help = "announced as SIZE (RFC 1870)"},
+	{"max_recipients", SCHEMA_NUMBER, FIELD(config_submission, max_recipients),
+	 RANGE(100, 100000), .preset = "1000", .help = "a message (RFC 5321 section 4.5.3.1.8)"},
+	{"timeouts", SCHEMA_MAP, .rows = timeout_rows, .help = "how long clients may take"},
+	{"rates", .not_yet = LATER ": limits of messages and recipients per user"},
+	{"senders", SCHEMA_CHOICE, FIELD(config_submission, senders), .preset = "any",
+	 .choices = senders_choices, .help = "which reverse-paths a user may use"},
+	{"bare_newline", SCHEMA_CHOICE, FIELD(config_submission, bare_newline), .preset = "reject",
+	 .choices = bare_newline_choices, .help = "a line end that is not CR LF"},
+	{},
+};
+
+static const struct schema_row commit_rows[] = {
+	{"max_delay", SCHEMA_TIME, FIELD(config_spool, commit.max_delay_us), RANGE(0, SECONDS(1)),
+	 .preset = "2ms", .help = "how long a message may wait for others to share its sync"},
+	{"max_bytes", SCHEMA_SIZE, FIELD(config_spool, commit.max_bytes), RANGE(KIB(64), MIB(256)),
+	 .preset = "8M", .help = "a commit is written at this size"},
+	{},
+};
+
+static const struct schema_row spool_rows[] = {
+	{"directory", SCHEMA_PATH, FIELD(config_spool, directory), .preset = "/var/spool/postern",
+	 .help = "of this instance alone"},
+	{"max_size", SCHEMA_SIZE, FIELD(config_spool, max_size), RANGE(MIB(64), GIB(65536)),
+	 .preset = "20G", .help = "disk space the spool may take"},
+	{"commit", SCHEMA_MAP, .rows = commit_rows, .help = "group commit"},
+	{},
+};
+
+static const struct schema_row next_hop_rows[] = {
+	{"address", SCHEMA_ADDRESS, FIELD(config_next_hop, address), .required = true,
+	 .help = "IPv4 address of the server"},
+	{"name", SCHEMA_HOSTNAME, FIELD(config_next_hop, name),
+	 .help = "its host name, checked in its certificate; default: the address"},
+	{"port", SCHEMA_NUMBER, FIELD(config_next_hop, port), RANGE(1, 65535), .preset = "25",
+	 .help = "TCP port"},
+	{"protocol", SCHEMA_CHOICE, FIELD(config_next_hop, protocol), .preset = "smtp",
+	 .choices = protocol_choices, .help = "what it speaks"},
+	{"tls", SCHEMA_CHOICE, FIELD(config_next_hop, tls), .preset = "opportunistic",
+	 .choices = hop_tls_choices, .help = "STARTTLS; required also verifies the certificate"},
+	{},
+};
+
+static const struct schema_row retry_rows[] = {
+	{"first", SCHEMA_TIME, FIELD(config_pool, retry.first_us), RANGE(SECONDS(1), DAYS(1)),
+	 .preset = "1m", .help = "after the first failure"},
+	{"factor", SCHEMA_NUMBER, FIELD(config_pool, retry.factor), RANGE(1, 10), .preset = "2",
+	 .help = "each wait is so many times the one before"},
+	{"max", SCHEMA_TIME, FIELD(config_pool, retry.max_us), RANGE(SECONDS(1), DAYS(7)),
+	 .preset = "1h", .help = "longest wait"},
+	{"give_up", SCHEMA_TIME, FIELD(config_pool, retry.give_up_us), RANGE(SECONDS(10), DAYS(30)),
+	 .preset = "5d", .help = "age at which the sender is told (RFC 3464)"},
+	{},
+};
+
+static const struct schema_row pool_rows[] = {
+	{"name", SCHEMA_TEXT, FIELD(config_pool, name), .preset = "default",
+	 .help = "named by routes"},
+	{"next_hops", SCHEMA_MAP, LIST(config_pool, next_hop, next_hop_count), .required = true,
+	 .min_items = 1, .rows = next_hop_rows, .help = "servers that take the mail"},
+	{"connections", SCHEMA_NUMBER, FIELD(config_pool, connections), RANGE(1, 1024),
+	 .preset = "32", .help = "connections at a time, a worker and hop"},
+	{"retry", SCHEMA_MAP, .rows = retry_rows, .help = "when a delivery is tried again"},
+	{},
+};
+
+static const struct schema_row route_rows[] = {
+	{"match", SCHEMA_TEXT, FIELD(config_route, match), .preset = "*",
+	 .help = "recipient domains; only \"*\" in this version"},
+	{"pool", SCHEMA_TEXT, FIELD(config_route, pool), .required = true,
+	 .help = "the pool that takes them"},
+	{},
+};
+
+static const struct schema_row relay_rows[] = {
+	{"pools", SCHEMA_MAP, LIST(config_relay, pool, pool_count), .required = true,
+	 .min_items = 1, .rows = pool_rows, .help = "next hops; one pool in this version"},
+	{"routes", SCHEMA_MAP, LIST(config_relay, route, route_count), .rows = route_rows,
+	 .help = "default: everything to the pool"},
+	{},
+};
+
+static const struct schema_row log_rows[] = {
+	{"level", SCHEMA_CHOICE, FIELD(config_control, log_level), .preset = "info",
+	 .reloadable = true, .choices = log_level_choices, .help = "what goes to stderr"},
+	{"records", .not_yet = LATER ": one line a message goes to the log at level info"},
+	{},
+};
+
+static const struct schema_row control_rows[] = {
+	{"socket", SCHEMA_PATH, FIELD(config_control, socket),
+	 .preset = "/run/postern/control.sock", .help = "UNIX socket of posternctl"},
+	{"http", SCHEMA_HTTP, .offset = offsetof(struct config_control, http_address),
+	 .count_offset = offsetof(struct config_control, http_port), .preset = "off",
+	 .help = "metrics and status page: ADDRESS:PORT or off"},
+	{"log", SCHEMA_MAP, .rows = log_rows, .help = "log lines"},
+	{},
+};
+
+static const struct schema_row root_rows[] = {
+	{"hostname", SCHEMA_HOSTNAME, FIELD(config, hostname), .required = true,
+	 .help = "greeting, Received, Message-ID domain"},
+	{"dataplane", SCHEMA_MAP, FIELD(config, dataplane), .required = true,
+	 .rows = dataplane_rows, .help = "workers, memory, network ports"},
+	{"listeners", SCHEMA_MAP, LIST(config, listener, listener_count), .required = true,
+	 .min_items = 1, .rows = listener_rows, .help = "where clients connect"},
+	{"tls", SCHEMA_MAP, FIELD(config, tls), .required = true, .rows = tls_rows,
+	 .help = "towards clients"},
+	{"auth", SCHEMA_MAP, FIELD(config, auth), .rows = auth_rows, .help = "who may submit"},
+	{"submission", SCHEMA_MAP, FIELD(config, submission), .rows = submission_rows,
+	 .help = "what clients may send"},
+	{"spool", SCHEMA_MAP, FIELD(config, spool), .rows = spool_rows,
+	 .help = "where acknowledged messages live"},
+	{"relay", SCHEMA_MAP, FIELD(config, relay), .required = true, .rows = relay_rows,
+	 .help = "where messages go"},
+	{"control", SCHEMA_MAP, FIELD(config, control), .rows = control_rows,
+	 .help = "for the operator"},
+	{},
+};
+
+const struct schema_row *schema_root(void)
+{
+	return root_rows;
+}

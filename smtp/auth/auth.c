@@ -1,0 +1,299 @@
+/* auth.c - the auth threads' and the control thread's side of the password checks */
+#include "smtp/auth/internal.h"
+
+#include "base/log.h"
+#include "base/nap.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+enum { LIMIT_ENTRIES = 65536, THREADS_MAX = 64, LONGEST_NAP_US = 2000, NICE = 10 };
+
+static struct auth_config with_defaults(const struct auth_config *c)
+{
+	struct auth_config d = *c;
+
+	d.threads = c->threads != 0 ? c->threads : 1;
+	d.threads = d.threads < THREADS_MAX ? d.threads : THREADS_MAX;
+	d.queue = c->queue != 0 ? c->queue : 256;
+	d.queue_per_source = c->queue_per_source != 0 ? c->queue_per_source : 8;
+	d.queue_per_user = c->queue_per_user != 0 ? c->queue_per_user : 8;
+	d.cache_entries = c->cache_entries != 0 ? c->cache_entries : 65536;
+	d.cache_ttl_s = c->cache_ttl_s != 0 ? c->cache_ttl_s : 600;
+	d.per_address.per_us = c->per_address.count != 0 ? c->per_address.per_us : 0;
+	d.per_user.per_us = c->per_user.count != 0 ? c->per_user.per_us : 0;
+	return d;
+}
+
+static struct file_identity identity(const char *file)
+{
+	struct stat st;
+
+	if (stat(file, &st) != 0)
+		return (struct file_identity){};
+	return (struct file_identity){.modified = st.st_mtim,
+				      .inode = (uint64_t)st.st_ino,
+				      .bytes = (uint64_t)st.st_size};
+}
+
+static bool same_file(const struct file_identity *a, const struct file_identity *b)
+{
+	return a->modified.tv_sec == b->modified.tv_sec &&
+	       a->modified.tv_nsec == b->modified.tv_nsec && a->inode == b->inode &&
+	       a->bytes == b->bytes;
+}
+
+static int draw_secrets(struct auth *a)
+{
+	return getrandom(a->secret, sizeof(a->secret), 0) == sizeof(a->secret) &&
+			       getrandom(&a->tag_key, sizeof(a->tag_key), 0) == sizeof(a->tag_key)
+		       ? 0
+		       : -EIO;
+}
+
+static int allocate(struct auth *a, const char *users_file)
+{
+	a->users_file = strdup(users_file);
+	a->requests = ring_create(a->c.queue);
+	a->queue = fairq_create(a->c.queue);
+	a->guesses = guesses_create(LIMIT_ENTRIES);
+	a->thread = calloc(a->c.threads, sizeof(*a->thread));
+	if (a->users_file == NULL || a->requests == NULL || a->queue == NULL ||
+	    a->guesses == NULL || a->thread == NULL)
+		return -ENOMEM;
+	return draw_secrets(a);
+}
+
+int auth_open(struct auth **out, const struct auth_config *c, char *error, size_t error_bytes)
+{
+	struct auth *a = calloc(1, sizeof(*a));
+
+	*out = NULL;
+	snprintf(error, error_bytes, "password checks: out of memory");
+	if (a == NULL)
+		return -ENOMEM;
+	a->c = with_defaults(c);
+	list_init(&a->clients);
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_mutex_init(&a->clients_lock, NULL);
+	int code = allocate(a, c->users_file);
+	if (code == 0) {
+		a->c.users_file = a->users_file;
+		a->read = a->refused = identity(a->users_file);
+		code = users_load(&a->users, a->users_file, &a->graveyard, error, error_bytes);
+	}
+	if (code != 0) {
+		auth_close(a);
+		return code;
+	}
+	atomic_store(&a->user_count, users_count(a->users));
+	error[0] = '\0';
+	*out = a;
+	return 0;
+}
+
+/* Both limits hold for every guess that is judged; a lock's holder only. */
+static bool charge(struct auth *a, const struct auth_request *r)
+{
+	if (!guesses_charge(a->guesses, r->source_tag, &a->c.per_address, r->asked_us)) {
+		counter_inc(&a->counters[auth_limited_address]);
+		return false;
+	}
+	if (!guesses_charge(a->guesses, r->user_tag, &a->c.per_user, r->asked_us)) {
+		guesses_refund(a->guesses, r->source_tag, &a->c.per_address);
+		counter_inc(&a->counters[auth_limited_user]);
+		return false;
+	}
+	return true;
+}
+
+static struct auth_request *next_request(struct auth *a, bool *judge)
+{
+	struct auth_request *r;
+
+	pthread_mutex_lock(&a->lock);
+	while ((r = ring_pop(a->requests)) != NULL)
+		fairq_push(a->queue, r);
+	r = fairq_pop(a->queue);
+	*judge = r != NULL && charge(a, r);
+	pthread_mutex_unlock(&a->lock);
+	return r;
+}
+
+/* After this the request is its worker's again. */
+static void give_back(struct auth_request *r, enum auth_verdict v)
+{
+	OPENSSL_cleanse(r->password, sizeof(r->password));
+	r->verdict = v;
+	bool pushed = ring_push(r->client->results, r);
+	assert(pushed); /* `waiting` never exceeds its capacity */
+}
+
+static const struct {
+	enum auth_verdict verdict;
+	enum auth_counter counter;
+	bool refund;
+} outcomes[] = {
+	{AUTH_BAD, auth_rejected, false},
+	{AUTH_OK, auth_accepted, true},
+	{AUTH_OVERLOADED, auth_no_memory, true},
+};
+
+static void judge(struct auth *a, struct auth_request *r)
+{
+	const struct password_hash *h =
+		r->record != NULL ? &r->record->hash : users_dummy(r->users);
+	int same = password_verify(h, r->password);
+	unsigned i = same < 0 ? 2 : same == 1 && r->record != NULL;
+
+	pthread_mutex_lock(&a->lock);
+	counter_inc(&a->counters[outcomes[i].counter]);
+	if (r->record == NULL)
+		counter_inc(&a->counters[auth_unknown_users]);
+	if (outcomes[i].refund) {
+		guesses_refund(a->guesses, r->source_tag, &a->c.per_address);
+		guesses_refund(a->guesses, r->user_tag, &a->c.per_user);
+	}
+	pthread_mutex_unlock(&a->lock);
+	give_back(r, outcomes[i].verdict);
+}
+
+static void *auth_thread(void *arg)
+{
+	struct auth *a = arg;
+	struct nap nap = {.max_us = LONGEST_NAP_US};
+
+	/* Handshakes and commits go first: they are short, a hash is not. */
+	setpriority(PRIO_PROCESS, 0, NICE);
+	while (!atomic_load_explicit(&a->stopping, memory_order_relaxed)) {
+		bool may_judge;
+		struct auth_request *r = next_request(a, &may_judge);
+		if (r == NULL) {
+			nap_idle(&nap);
+			continue;
+		}
+		nap_worked(&nap);
+		if (may_judge)
+			judge(a, r);
+		else
+			give_back(r, AUTH_OVERLOADED);
+	}
+	return NULL;
+}
+
+int auth_start(struct auth *a)
+{
+	for (; a->threads_running < a->c.threads; a->threads_running++) {
+		pthread_t *t = &a->thread[a->threads_running];
+		int code = pthread_create(t, NULL, auth_thread, a);
+		if (code != 0) {
+			auth_stop(a);
+			return -code;
+		}
+		char name[16];
+		snprintf(name, sizeof(name), "auth/%u", a->threads_running);
+		pthread_setname_np(*t, name);
+	}
+	return 0;
+}
+
+void auth_return_waiting(struct auth *a)
+{
+	struct auth_request *r;
+
+	while ((r = ring_pop(a->requests)) != NULL)
+		fairq_push(a->queue, r);
+	while ((r = fairq_pop(a->queue)) != NULL) {
+		counter_inc(&a->counters[auth_stopped]);
+		give_back(r, AUTH_OVERLOADED);
+	}
+}
+
+void auth_stop(struct auth *a)
+{
+	atomic_store(&a->stopping, true);
+	while (a->threads_running > 0)
+		pthread_join(a->thread[--a->threads_running], NULL);
+	atomic_store(&a->stopping, false);
+	if (a->queue != NULL && a->requests != NULL)
+		auth_return_waiting(a);
+}
+
+static void publish(struct auth *a, struct users *u)
+{
+	pthread_mutex_lock(&a->clients_lock);
+	struct users *old = a->users;
+	a->users = u;
+	list_each (l, &a->clients) {
+		struct auth_client *c = container_of(l, struct auth_client, link);
+		struct users *unread = atomic_exchange(&c->inbox, users_ref(u));
+		if (unread != NULL)
+			users_unref(unread);
+	}
+	pthread_mutex_unlock(&a->clients_lock);
+	users_unref(old);
+	atomic_store(&a->user_count, users_count(u));
+}
+
+void auth_refresh(struct auth *a)
+{
+	char error[512];
+	struct users *u;
+	struct file_identity now = identity(a->users_file);
+
+	users_bury(&a->graveyard);
+	if (same_file(&now, &a->read) || same_file(&now, &a->refused))
+		return;
+	if (users_load(&u, a->users_file, &a->graveyard, error, sizeof(error)) != 0) {
+		counter_inc(&a->counters[auth_reload_errors]);
+		log_error("auth", "%s; the users read before stay in force", error);
+		a->refused = now;
+		return;
+	}
+	publish(a, u);
+	a->read = now;
+	a->refused = now;
+	counter_inc(&a->counters[auth_reloads]);
+	log_info("auth", "%s: %u users", a->users_file, users_count(u));
+}
+
+void auth_close(struct auth *a)
+{
+	auth_stop(a);
+	assert(list_empty(&a->clients));
+	if (a->users != NULL)
+		users_unref(a->users);
+	users_bury(&a->graveyard);
+	fairq_destroy(a->queue);
+	guesses_destroy(a->guesses);
+	if (a->requests != NULL)
+		ring_destroy(a->requests);
+	pthread_mutex_destroy(&a->lock);
+	pthread_mutex_destroy(&a->clients_lock);
+	free(a->users_file);
+	free(a->thread);
+	OPENSSL_cleanse(a->secret, sizeof(a->secret));
+	free(a);
+}
+
+const uint64_t *auth_counters(const struct auth *a)
+{
+	return a->counters;
+}
+
+unsigned auth_waiting(const struct auth *a)
+{
+	return atomic_load_explicit(&a->waiting, memory_order_relaxed);
+}
+
+unsigned auth_users(const struct auth *a)
+{
+	return atomic_load_explicit(&a->user_count, memory_order_relaxed);
+}

@@ -1,0 +1,256 @@
+/* client.c - the worker's side: snapshot, cache, admission.  No lock, no system call. */
+#include "smtp/auth/internal.h"
+
+#include "base/nap.h"
+
+#include <assert.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/params.h>
+#include <stdlib.h>
+
+/* The key never changes, so it is expanded once; each check re-initialises without it. */
+static EVP_MAC_CTX *keyed_mac(const struct auth *a)
+{
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
+		OSSL_PARAM_construct_end(),
+	};
+	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	EVP_MAC_CTX *ctx = mac != NULL ? EVP_MAC_CTX_new(mac) : NULL;
+
+	EVP_MAC_free(mac);
+	if (ctx != NULL && EVP_MAC_init(ctx, a->secret, sizeof(a->secret), params) != 1) {
+		EVP_MAC_CTX_free(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+static void free_client(struct auth_client *c)
+{
+	struct users *next = atomic_load_explicit(&c->inbox, memory_order_acquire);
+
+	if (next != NULL)
+		users_unref(next);
+	if (c->users != NULL)
+		users_unref(c->users);
+	EVP_MAC_CTX_free(c->mac);
+	cache_destroy(c->cache);
+	if (c->results != NULL)
+		ring_destroy(c->results);
+	free(c);
+}
+
+struct auth_client *auth_client_create(struct auth *a, struct shard *shard)
+{
+	struct auth_client *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return NULL;
+	c->auth = a;
+	c->shard = shard;
+	list_init(&c->link);
+	c->results = ring_create(a->c.queue);
+	c->cache = cache_create(a->c.cache_entries, (uint64_t)a->c.cache_ttl_s * 1000000);
+	c->mac = keyed_mac(a);
+	if (c->results == NULL || c->cache == NULL || c->mac == NULL) {
+		free_client(c);
+		return NULL;
+	}
+	pthread_mutex_lock(&a->clients_lock);
+	c->users = users_ref(a->users);
+	list_push_back(&a->clients, &c->link);
+	pthread_mutex_unlock(&a->clients_lock);
+	return c;
+}
+
+/* A load before the exchange: the usual round only reads a line that stays in its cache. */
+static void take_new_snapshot(struct auth_client *c)
+{
+	if (atomic_load_explicit(&c->inbox, memory_order_relaxed) == NULL)
+		return;
+	struct users *u = atomic_exchange_explicit(&c->inbox, NULL, memory_order_acq_rel);
+	if (u == NULL)
+		return;
+	users_unref(c->users);
+	c->users = u;
+}
+
+/* Lengths before contents: no two different triples give the same octets. */
+static bool make_cache_key(struct auth_client *c, struct auth_request *r, const uint8_t *record_id)
+{
+	uint32_t lengths[2] = {(uint32_t)strlen(r->user), (uint32_t)strlen(r->password)};
+	size_t n = 0;
+
+	return EVP_MAC_init(c->mac, NULL, 0, NULL) == 1 &&
+	       EVP_MAC_update(c->mac, (const uint8_t *)lengths, sizeof(lengths)) == 1 &&
+	       EVP_MAC_update(c->mac, (const uint8_t *)r->user, lengths[0]) == 1 &&
+	       EVP_MAC_update(c->mac, (const uint8_t *)r->password, lengths[1]) == 1 &&
+	       EVP_MAC_update(c->mac, record_id, USERS_RECORD_ID_BYTES) == 1 &&
+	       EVP_MAC_final(c->mac, r->cache_key, &n, sizeof(r->cache_key)) == 1;
+}
+
+static uint64_t source_tag(const struct auth *a, const struct ip_addr *addr)
+{
+	struct ip_addr net = *addr;
+
+	if (net.family == 6)
+		memset(net.byte + 8, 0, 8);
+	return siphash(&a->tag_key, &net, sizeof(net));
+}
+
+/* One octet before the name keeps users and addresses apart. */
+static uint64_t user_tag(const struct auth *a, const char *name)
+{
+	char text[AUTH_USER_BYTES + 1] = {'u'};
+	size_t n = strnlen(name, AUTH_USER_BYTES - 1);
+
+	memcpy(text + 1, name, n);
+	return siphash(&a->tag_key, text, n + 1);
+}
+
+static bool take_load(atomic_ushort *load, unsigned limit)
+{
+	if (atomic_fetch_add_explicit(load, 1, memory_order_relaxed) < limit)
+		return true;
+	atomic_fetch_sub_explicit(load, 1, memory_order_relaxed);
+	return false;
+}
+
+static void drop_load(atomic_ushort *load)
+{
+	atomic_fetch_sub_explicit(load, 1, memory_order_relaxed);
+}
+
+static void leave(struct auth *a, const struct auth_request *r)
+{
+	drop_load(&a->user_load[r->user_tag % AUTH_LOADS]);
+	drop_load(&a->source_load[r->source_tag % AUTH_LOADS]);
+	atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_release);
+}
+
+/* auth_counter_count when the check may wait, else the counter of what was full. */
+static enum auth_counter admit(struct auth *a, const struct auth_request *r)
+{
+	if (atomic_fetch_add_explicit(&a->waiting, 1, memory_order_acquire) >= a->c.queue) {
+		atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_relaxed);
+		return auth_queue_full;
+	}
+	if (!take_load(&a->source_load[r->source_tag % AUTH_LOADS], a->c.queue_per_source)) {
+		atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_relaxed);
+		return auth_source_full;
+	}
+	if (!take_load(&a->user_load[r->user_tag % AUTH_LOADS], a->c.queue_per_user)) {
+		drop_load(&a->source_load[r->source_tag % AUTH_LOADS]);
+		atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_relaxed);
+		return auth_user_full;
+	}
+	return auth_counter_count;
+}
+
+static enum auth_verdict answer(struct auth_request *r, enum auth_verdict v)
+{
+	OPENSSL_cleanse(r->password, sizeof(r->password));
+	r->verdict = v;
+	return v;
+}
+
+enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
+{
+	static const uint8_t nobody[USERS_RECORD_ID_BYTES];
+	struct auth *a = c->auth;
+
+	take_new_snapshot(c);
+	const struct user *u = users_find(c->users, r->user);
+	/* The key is made for unknown users too: the same work, the same time. */
+	bool keyed = make_cache_key(c, r, u != NULL ? u->record_id : nobody);
+	if (keyed && cache_has(c->cache, r->cache_key, c->shard->now_us) && u != NULL) {
+		counter_inc(&c->counters[auth_cache_hits]);
+		return answer(r, AUTH_OK);
+	}
+	counter_inc(&c->counters[auth_cache_misses]);
+	r->source_tag = source_tag(a, &r->source);
+	r->user_tag = user_tag(a, r->user);
+	enum auth_counter full = keyed ? admit(a, r) : auth_no_memory;
+	if (full != auth_counter_count) {
+		counter_inc(&c->counters[full]);
+		return answer(r, AUTH_OVERLOADED);
+	}
+	r->client = c;
+	r->users = users_ref(c->users);
+	r->record = u;
+	r->asked_us = c->shard->now_us;
+	r->verdict = AUTH_PENDING;
+	c->pending++;
+	bool pushed = ring_push(a->requests, r);
+	assert(pushed); /* `waiting` never exceeds its capacity */
+	return AUTH_PENDING;
+}
+
+/* The record may have changed between question and answer: then the answer is void. */
+static void settle(struct auth_client *c, struct auth_request *r)
+{
+	const struct user *now = users_find(c->users, r->user);
+
+	if (now == NULL ||
+	    memcmp(now->record_id, r->record->record_id, USERS_RECORD_ID_BYTES) != 0) {
+		counter_inc(&c->counters[auth_record_changed]);
+		r->verdict = AUTH_OVERLOADED;
+		return;
+	}
+	if (cache_put(c->cache, r->cache_key, c->shard->now_us))
+		counter_inc(&c->counters[auth_cache_evictions]);
+}
+
+static struct auth_request *fetch_result(struct auth_client *c)
+{
+	struct auth_request *r = ring_pop(c->results);
+
+	if (r == NULL)
+		return NULL;
+	if (r->verdict == AUTH_OK)
+		settle(c, r);
+	users_unref(r->users);
+	r->users = NULL;
+	r->record = NULL;
+	leave(c->auth, r);
+	c->pending--;
+	return r;
+}
+
+unsigned auth_poll(struct auth_client *c)
+{
+	unsigned n = 0;
+	struct auth_request *r;
+
+	take_new_snapshot(c);
+	while (c->pending > 0 && (r = fetch_result(c)) != NULL) {
+		r->done(r);
+		n++;
+	}
+	return n;
+}
+
+void auth_client_destroy(struct auth_client *c)
+{
+	struct nap nap = {.max_us = 1000};
+
+	while (c->pending > 0) {
+		if (c->auth->threads_running == 0)
+			auth_return_waiting(c->auth);
+		if (fetch_result(c) != NULL)
+			nap_worked(&nap);
+		else
+			nap_idle(&nap);
+	}
+	pthread_mutex_lock(&c->auth->clients_lock);
+	list_del(&c->link);
+	pthread_mutex_unlock(&c->auth->clients_lock);
+	free_client(c);
+}
+
+const uint64_t *auth_client_counters(const struct auth_client *c)
+{
+	return c->counters;
+}

@@ -1,0 +1,327 @@
+/* users.c - reading the users file into a snapshot with a hash table */
+#include "smtp/auth/users.h"
+
+#include "base/siphash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char first_line[] = "postern-users 1";
+
+enum { FILE_BYTES_MAX = 1 << 30, COSTS = 16 };
+
+struct users {
+	atomic_uint references;
+	struct users_graveyard *graveyard;
+	struct users *next_dead;
+	char *text;
+	struct user *user;
+	unsigned count, room;
+	uint32_t *bucket; /* index + 1; 0: free */
+	uint32_t mask;
+	struct siphash_key key;
+	struct password_hash dummy;
+};
+
+struct reading {
+	const char *file;
+	unsigned line;
+	char *error;
+	size_t error_bytes;
+};
+
+__attribute__((format(printf, 2, 3))) static int refuse(const struct reading *r, const char *fmt,
+							...)
+{
+	char what[400];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+	if (r->line > 0)
+		snprintf(r->error, r->error_bytes, "%s:%u: %s", r->file, r->line, what);
+	else
+		snprintf(r->error, r->error_bytes, "%s: %s", r->file, what);
+	return -EINVAL;
+}
+
+const char *user_name_fault(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (n == 0)
+		return "the name is empty";
+	if (n > USER_NAME_MAX)
+		return "the name is longer than 255 octets";
+	if (name[0] == '#')
+		return "the name begins with #";
+	for (const unsigned char *s = (const unsigned char *)name; *s != '\0'; s++)
+		if (*s <= ' ' || *s == 0x7f || *s == ':')
+			return "the name contains white space, a control character or :";
+	return NULL;
+}
+
+static uint32_t *find_bucket(const struct users *u, const char *name)
+{
+	uint32_t i = (uint32_t)siphash(&u->key, name, strlen(name)) & u->mask;
+
+	while (u->bucket[i] != 0 && strcmp(u->user[u->bucket[i] - 1].name, name) != 0)
+		i = (i + 1) & u->mask;
+	return &u->bucket[i];
+}
+
+const struct user *users_find(const struct users *u, const char *name)
+{
+	uint32_t i = *find_bucket(u, name);
+
+	return i != 0 ? &u->user[i - 1] : NULL;
+}
+
+unsigned users_count(const struct users *u)
+{
+	return u->count;
+}
+
+const struct user *users_at(const struct users *u, unsigned i)
+{
+	return &u->user[i];
+}
+
+const struct password_hash *users_dummy(const struct users *u)
+{
+	return &u->dummy;
+}
+
+static bool same_cost(const struct password_hash *a, const struct password_hash *b)
+{
+	return a->memory_kib == b->memory_kib && a->passes == b->passes && a->lanes == b->lanes;
+}
+
+static void choose_dummy(struct users *u)
+{
+	struct {
+		const struct password_hash *hash;
+		unsigned users;
+	} cost[COSTS] = {};
+	unsigned known = 0, best = 0;
+	struct password_cost preset = password_cost_default();
+
+	for (unsigned i = 0; i < u->count; i++) {
+		unsigned k = 0;
+		while (k < known && !same_cost(cost[k].hash, &u->user[i].hash))
+			k++;
+		if (k == COSTS)
+			continue;
+		if (k == known)
+			cost[known++].hash = &u->user[i].hash;
+		cost[k].users++;
+		best = cost[k].users > cost[best].users ? k : best;
+	}
+	u->dummy = (struct password_hash){.memory_kib = preset.memory_kib,
+					  .passes = preset.passes,
+					  .lanes = preset.lanes,
+					  .salt_bytes = 16,
+					  .hash_bytes = 32};
+	if (known > 0) {
+		u->dummy.memory_kib = cost[best].hash->memory_kib;
+		u->dummy.passes = cost[best].hash->passes;
+		u->dummy.lanes = cost[best].hash->lanes;
+	}
+}
+
+static int add_user(struct users *u, struct reading *r, char *line)
+{
+	struct user *user = &u->user[u->count];
+	unsigned n = 0;
+	struct scram_verifier scram;
+
+	if (u->count == u->room)
+		return refuse(r, "more users than lines");
+	EVP_Digest(line, strlen(line), user->record_id, &n, EVP_sha256(), NULL);
+	user->name = strsep(&line, " ");
+	user->argon2id = strsep(&line, " ");
+	user->scram = strsep(&line, " ");
+	const char *fault = user_name_fault(user->name);
+	if (fault != NULL)
+		return refuse(r, "%s", fault);
+	if (user->argon2id == NULL || line != NULL)
+		return refuse(r, "expected: name, argon2id hash, optional SCRAM verifier, "
+				 "separated by one space");
+	if (!password_parse(user->argon2id, &user->hash))
+		return refuse(r,
+			      "the second field is not an argon2id hash ($argon2id$v=19$...); "
+			      "set it with: posternctl user password %s",
+			      user->name);
+	if (user->scram != NULL && !scram_parse(user->scram, &scram))
+		return refuse(r, "the third field is not a SCRAM-SHA-256 verifier "
+				 "(SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey)");
+	uint32_t *bucket = find_bucket(u, user->name);
+	if (*bucket != 0)
+		return refuse(r, "user %s is written twice", user->name);
+	*bucket = ++u->count;
+	return 0;
+}
+
+static int parse_text(struct users *u, struct reading *r, size_t bytes)
+{
+	char *rest = u->text;
+	int error = 0;
+
+	if (strlen(u->text) != bytes)
+		return refuse(r, "contains a NUL octet");
+	if (bytes > 0 && u->text[bytes - 1] != '\n')
+		return refuse(r, "the last line is cut off (no line end)");
+	for (r->line = 1; error == 0 && rest != NULL && (*rest != '\0' || r->line == 1);
+	     r->line++) {
+		char *line = strsep(&rest, "\n");
+		if (r->line > 1)
+			error = add_user(u, r, line);
+		else if (strcmp(line, first_line) != 0)
+			error = refuse(r, "the first line must be: %s", first_line);
+	}
+	r->line = 0;
+	return error;
+}
+
+static int make_room(struct users *u, size_t bytes)
+{
+	size_t lines = 0, buckets = 8;
+
+	for (size_t i = 0; i < bytes; i++)
+		lines += u->text[i] == '\n';
+	if (lines > USERS_MAX)
+		return -EFBIG;
+	while (buckets < 2 * lines)
+		buckets *= 2;
+	u->room = (unsigned)lines;
+	u->mask = (uint32_t)buckets - 1;
+	u->user = calloc(lines + 1, sizeof(*u->user));
+	u->bucket = calloc(buckets, sizeof(*u->bucket));
+	if (u->user == NULL || u->bucket == NULL)
+		return -ENOMEM;
+	return getrandom(&u->key, sizeof(u->key), 0) == sizeof(u->key) ? 0 : -EIO;
+}
+
+static void free_users(struct users *u)
+{
+	free(u->text);
+	free(u->user);
+	free(u->bucket);
+	free(u);
+}
+
+/* Reads all of fd; the octets or -errno. */
+static ssize_t slurp(int fd, off_t size, char **text)
+{
+	ssize_t n = 0, got = 1;
+
+	*text = calloc(1, (size_t)size + 1);
+	if (*text == NULL)
+		return -ENOMEM;
+	while (n < size && got > 0) {
+		got = read(fd, *text + n, (size_t)(size - n));
+		if (got < 0 && errno == EINTR)
+			got = 1;
+		else if (got < 0)
+			return -errno;
+		else
+			n += got;
+	}
+	return n;
+}
+
+static int open_file(const struct reading *r, struct stat *st)
+{
+	int fd = open(r->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0 || fstat(fd, st) != 0) {
+		int error = -errno;
+		refuse(r, "cannot be read: %s%s", strerror(-error),
+		       error == -ENOENT ? "; posternctl user add NAME creates it" : "");
+		if (fd >= 0)
+			close(fd);
+		return error;
+	}
+	if (!S_ISREG(st->st_mode) || st->st_size > FILE_BYTES_MAX)
+		refuse(r, "is not a regular file of at most 1 GiB");
+	else if ((st->st_mode & (S_IRWXO | S_IWGRP)) != 0)
+		refuse(r, "has mode %04o, open to others; the remedy: chmod 600",
+		       st->st_mode & 07777);
+	else
+		return fd;
+	close(fd);
+	return -EPERM;
+}
+
+int users_load(struct users **out, const char *file, struct users_graveyard *graveyard, char *error,
+	       size_t error_bytes)
+{
+	struct reading r = {.file = file, .error = error, .error_bytes = error_bytes};
+	struct stat st;
+	int fd = open_file(&r, &st);
+
+	*out = NULL;
+	if (fd < 0)
+		return fd;
+	struct users *u = calloc(1, sizeof(*u));
+	ssize_t n = u != NULL ? slurp(fd, st.st_size, &u->text) : -ENOMEM;
+	close(fd);
+	int code = n < 0 ? (int)n : make_room(u, (size_t)n);
+	if (code != 0)
+		refuse(&r, "cannot be read: %s", strerror(-code));
+	else
+		code = parse_text(u, &r, (size_t)n);
+	if (code != 0) {
+		if (u != NULL)
+			free_users(u);
+		return code;
+	}
+	choose_dummy(u);
+	atomic_init(&u->references, 1);
+	u->graveyard = graveyard;
+	*out = u;
+	return 0;
+}
+
+struct users *users_ref(struct users *u)
+{
+	atomic_fetch_add_explicit(&u->references, 1, memory_order_relaxed);
+	return u;
+}
+
+void users_unref(struct users *u)
+{
+	if (atomic_fetch_sub_explicit(&u->references, 1, memory_order_acq_rel) != 1)
+		return;
+	if (u->graveyard == NULL) {
+		free_users(u);
+		return;
+	}
+	struct users *first = atomic_load_explicit(&u->graveyard->first, memory_order_relaxed);
+	do {
+		u->next_dead = first;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&u->graveyard->first, &first, u, memory_order_release, memory_order_relaxed));
+}
+
+unsigned users_bury(struct users_graveyard *g)
+{
+	struct users *u = atomic_exchange_explicit(&g->first, NULL, memory_order_acquire);
+	unsigned n = 0;
+
+	for (; u != NULL; n++) {
+		struct users *next = u->next_dead;
+		free_users(u);
+		u = next;
+	}
+	return n;
+}

@@ -1,0 +1,195 @@
+/* users_edit.c - changing the users file: lock, temporary file, sync, rename, sync */
+#include "smtp/auth/users.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct edit {
+	const struct users_edit *e;
+	const struct users *old; /* NULL: the file is new */
+	char argon2id[PASSWORD_ENCODED_BYTES];
+	char scram[SCRAM_TEXT_BYTES];
+	char *error;
+	size_t error_bytes;
+};
+
+static int fail(struct edit *d, int code, const char *doing, const char *what)
+{
+	snprintf(d->error, d->error_bytes, "%s %s: %s", doing, what, strerror(-code));
+	return code;
+}
+
+static int check(struct edit *d)
+{
+	const struct users_edit *e = d->e;
+	const char *fault = user_name_fault(e->name);
+
+	if (fault == NULL && e->change != USERS_REMOVE)
+		fault = password_fault(e->password);
+	if (fault != NULL) {
+		snprintf(d->error, d->error_bytes, "%s", fault);
+		return -EINVAL;
+	}
+	bool known = d->old != NULL && users_find(d->old, e->name) != NULL;
+	if (known && e->change == USERS_ADD) {
+		snprintf(d->error, d->error_bytes,
+			 "user %s exists; the password is changed with: posternctl user password",
+			 e->name);
+		return -EEXIST;
+	}
+	if (!known && e->change != USERS_ADD) {
+		snprintf(d->error, d->error_bytes, "there is no user %s", e->name);
+		return -ENOENT;
+	}
+	return 0;
+}
+
+static int make_record(struct edit *d)
+{
+	const struct users_edit *e = d->e;
+
+	if (e->change == USERS_REMOVE)
+		return 0;
+	int error = password_make(e->password, &e->cost, d->argon2id);
+	if (error == 0 && e->scram)
+		error = scram_make(e->password, e->cost.scram_iterations, d->scram);
+	return error == 0 ? 0 : fail(d, error, "hashing", "the password");
+}
+
+static void print_user(FILE *f, const char *name, const char *argon2id, const char *scram)
+{
+	bool has = scram != NULL && scram[0] != '\0';
+
+	fprintf(f, "%s %s%s%s\n", name, argon2id, has ? " " : "", has ? scram : "");
+}
+
+static void print_file(const struct edit *d, FILE *f)
+{
+	const struct users_edit *e = d->e;
+
+	fprintf(f, "postern-users 1\n");
+	for (unsigned i = 0; d->old != NULL && i < users_count(d->old); i++) {
+		const struct user *u = users_at(d->old, i);
+		bool meant = strcmp(u->name, e->name) == 0;
+		if (!meant)
+			print_user(f, u->name, u->argon2id, u->scram);
+		else if (e->change == USERS_PASSWORD)
+			print_user(f, u->name, d->argon2id, d->scram);
+	}
+	if (e->change == USERS_ADD)
+		print_user(f, e->name, d->argon2id, d->scram);
+}
+
+static int sync_directory(const char *file)
+{
+	char directory[PATH_MAX];
+
+	snprintf(directory, sizeof(directory), "%s", file);
+	char *slash = strrchr(directory, '/');
+	if (slash == NULL)
+		snprintf(directory, sizeof(directory), ".");
+	else
+		slash[slash == directory] = '\0';
+	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	int error = fsync(fd) != 0 ? -errno : 0;
+	close(fd);
+	return error;
+}
+
+/* The new file is as readable for a daemon in another group as the old one was. */
+static void keep_owner(int fd, const char *file)
+{
+	struct stat st;
+
+	if (stat(file, &st) == 0 && fchown(fd, st.st_uid, st.st_gid) == 0)
+		(void)fchmod(fd, st.st_mode & (S_IRUSR | S_IWUSR | S_IRGRP));
+}
+
+/* A temporary file left by a crash may have another mode or owner: it is never written into. */
+static int write_temporary(struct edit *d, const char *temporary)
+{
+	unlink(temporary);
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return -errno;
+	keep_owner(fd, d->e->file);
+	FILE *f = fdopen(fd, "w");
+	if (f == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	print_file(d, f);
+	int error = fflush(f) != 0 || ferror(f) || fsync(fd) != 0 ? -errno : 0;
+	if (fclose(f) != 0 && error == 0)
+		error = -errno;
+	return error;
+}
+
+static int replace_file(struct edit *d)
+{
+	char temporary[PATH_MAX];
+
+	snprintf(temporary, sizeof(temporary), "%s.new", d->e->file);
+	int error = write_temporary(d, temporary);
+	if (error == 0 && rename(temporary, d->e->file) != 0)
+		error = -errno;
+	if (error != 0) {
+		unlink(temporary);
+		return fail(d, error, "writing", d->e->file);
+	}
+	error = sync_directory(d->e->file);
+	return error == 0 ? 0 : fail(d, error, "syncing the directory of", d->e->file);
+}
+
+static int take_lock(struct edit *d)
+{
+	char name[PATH_MAX];
+
+	snprintf(name, sizeof(name), "%s.lock", d->e->file);
+	int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return fail(d, -errno, "opening the lock", name);
+	while (flock(fd, LOCK_EX) != 0) {
+		if (errno == EINTR)
+			continue;
+		int error = -errno;
+		close(fd);
+		return fail(d, error, "locking", name);
+	}
+	return fd;
+}
+
+int users_edit(const struct users_edit *e, char *error, size_t error_bytes)
+{
+	struct edit d = {.e = e, .error = error, .error_bytes = error_bytes};
+	struct users *old = NULL;
+	int lock = take_lock(&d);
+
+	if (lock < 0)
+		return lock;
+	int code = users_load(&old, e->file, NULL, error, error_bytes);
+	if (code == -ENOENT && e->change == USERS_ADD)
+		code = 0;
+	d.old = old;
+	if (code == 0)
+		code = check(&d);
+	if (code == 0)
+		code = make_record(&d);
+	if (code == 0)
+		code = replace_file(&d);
+	if (old != NULL)
+		users_unref(old);
+	close(lock);
+	OPENSSL_cleanse(&d, sizeof(d));
+	return code;
+}

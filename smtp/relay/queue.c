@@ -220,6 +220,11 @@ bool relay_idle(const struct relay_worker *w)
 	return slab_used(w->deliveries) == 0 && w->spool_pending == 0;
 }
 
+bool relay_settled(const struct relay_worker *w)
+{
+	return w->spool_pending == 0;
+}
+
 unsigned relay_queued(const struct relay_worker *w)
 {
 	return slab_used(w->messages);

@@ -68,6 +68,8 @@ unsigned relay_poll(void *relay_worker);
  * spool holds no request of ours. */
 void relay_drain(struct relay_worker *w);
 bool relay_idle(const struct relay_worker *w);
+/* The spool holds no request of ours. */
+bool relay_settled(const struct relay_worker *w);
 
 struct relay_message_info {
 	spool_id_t id;

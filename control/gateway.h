@@ -1,0 +1,46 @@
+/*
+ * gateway.h - the whole daemon: what is started in which order, and stopped in which.
+ *
+ * Everything is opened before anything serves, so a fault leaves nothing half-started.
+ *
+ * Owner: main().  Runs on: the main thread, which is the control thread.
+ * Errors: -errno with one line that names the place and the remedy.
+ */
+#ifndef CONTROL_GATEWAY_H
+#define CONTROL_GATEWAY_H
+
+#include "control/config.h"
+#include "control/http.h"
+#include "control/server.h"
+#include "control/stats.h"
+#include "control/unit.h"
+
+enum { GATEWAY_DRAIN_MS = 15000 };
+
+struct gateway {
+	struct config config;
+	struct unit_env env;
+	struct unit units[CONFIG_WORKERS];
+	unsigned n_units;
+	struct stats *stats;
+	struct server *server;
+	struct http *http;
+	bool eal, running, draining;
+	int64_t started_s;
+	uint64_t watched_loops[CONFIG_WORKERS];
+	unsigned stalled_s[CONFIG_WORKERS];
+};
+
+int gateway_open(struct gateway *g, char *error, size_t error_bytes);
+int gateway_start(struct gateway *g, char *error, size_t error_bytes);
+/* One turn of the control thread: requests, logs, users file, watchdog.  Waits up to a tenth
+ * of a second. */
+void gateway_turn(struct gateway *g);
+/* Refuses new sessions, lets transactions end, stops the workers. */
+void gateway_drain(struct gateway *g);
+void gateway_close(struct gateway *g);
+
+/* reports.c: registers status, sessions and queue */
+int reports_register(struct gateway *g);
+
+#endif

@@ -1,0 +1,275 @@
+/*
+ * reports.c - status, sessions and queue: the worker copies rows into a bounded buffer between
+ * two turns, the control thread makes JSON of them.
+ */
+#include "control/gateway.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ROWS = 512, CALL_MS = 2000, TEXT = 160 };
+
+struct session_row {
+	struct smtp_session_info info;
+	char user[AUTH_USER_BYTES];
+};
+
+struct message_row {
+	struct relay_message_info info;
+	char last_error[TEXT];
+};
+
+struct hop_row {
+	struct relay_hop_info info;
+	struct relay_hop hop;
+	char last_error[TEXT];
+};
+
+/* One question to one worker; it may outlive the asker when the worker is late. */
+struct question {
+	struct unit *unit;
+	uint64_t now_us;
+	int64_t wall_s;
+	unsigned total, n; /* found, kept in rows */
+	unsigned sessions, queued, streams, chunk_percent;
+	union {
+		struct session_row sessions[ROWS];
+		struct message_row messages[ROWS];
+		struct hop_row hops[RELAY_HOPS];
+	} rows;
+};
+
+static void keep_session(void *arg, const struct smtp_session_info *i)
+{
+	struct question *q = arg;
+
+	q->total++;
+	if (q->n == ROWS)
+		return;
+	struct session_row *r = &q->rows.sessions[q->n++];
+	r->info = *i;
+	snprintf(r->user, sizeof(r->user), "%s", i->user);
+}
+
+static void keep_message(void *arg, const struct relay_message_info *i)
+{
+	struct question *q = arg;
+
+	q->total++;
+	if (q->n == ROWS)
+		return;
+	struct message_row *r = &q->rows.messages[q->n++];
+	r->info = *i;
+	snprintf(r->last_error, sizeof(r->last_error), "%s", i->last_error);
+}
+
+static void keep_hop(void *arg, const struct relay_hop_info *i)
+{
+	struct question *q = arg;
+	struct hop_row *r = &q->rows.hops[q->n++];
+
+	r->info = *i;
+	r->hop = *i->hop;
+	snprintf(r->last_error, sizeof(r->last_error), "%s", i->last_error);
+}
+
+static void note_time(struct question *q)
+{
+	q->now_us = q->unit->worker->shard.now_us;
+	q->wall_s = shard_wall_s(&q->unit->worker->shard);
+}
+
+static void on_worker_sessions(void *arg)
+{
+	struct question *q = arg;
+
+	note_time(q);
+	smtp_each_session(q->unit->smtp, keep_session, q);
+}
+
+static void on_worker_queue(void *arg)
+{
+	struct question *q = arg;
+
+	note_time(q);
+	relay_each_message(q->unit->relay, keep_message, q);
+}
+
+static void on_worker_status(void *arg)
+{
+	struct question *q = arg;
+
+	note_time(q);
+	q->sessions = smtp_sessions_open(q->unit->smtp);
+	q->queued = relay_queued(q->unit->relay);
+	q->streams = tcp_stream_count(q->unit->tcp);
+	q->chunk_percent = chunk_pool_percent(q->unit->worker->shard.chunks);
+	relay_each_hop(q->unit->relay, keep_hop, q);
+}
+
+/* Asks one worker; NULL with the reason in error. */
+static struct question *ask(struct unit *u, void (*fn)(void *arg), char *error, size_t error_bytes)
+{
+	struct question *q = calloc(1, sizeof(*q));
+
+	if (q == NULL) {
+		snprintf(error, error_bytes, "out of memory");
+		return NULL;
+	}
+	q->unit = u;
+	int rc = worker_call(u->worker, fn, q, free, CALL_MS);
+	if (rc == 0)
+		return q;
+	/* after a time-out the worker frees it */
+	if (rc != -ETIMEDOUT)
+		free(q);
+	snprintf(error, error_bytes, "worker %u does not answer: %s", u->worker->shard.index,
+		 strerror(-rc));
+	return NULL;
+}
+
+static json_t *session_json(const struct session_row *r, unsigned worker)
+{
+	char peer[ADDR_TEXT_BYTES];
+
+	return json_pack("{s:s, s:i, s:s, s:i, s:s, s:s, s:b, s:i, s:I, s:I}", "id", r->info.tag,
+			 "worker", (int)worker, "peer", addr_text(&r->info.peer, peer), "port",
+			 (int)r->info.peer_port, "state", r->info.state, "user", r->user, "tls",
+			 (int)r->info.tls, "messages", (int)r->info.messages, "age_s",
+			 (json_int_t)(r->info.age_us / 1000000), "body_bytes",
+			 (json_int_t)r->info.body_bytes);
+}
+
+static json_t *message_json(const struct message_row *r, const struct question *q, unsigned worker)
+{
+	char id[SPOOL_ID_TEXT];
+	int64_t wait = r->info.next_at_s > q->wall_s ? r->info.next_at_s - q->wall_s : 0;
+
+	return json_pack("{s:s, s:i, s:I, s:i, s:i, s:I, s:s, s:I, s:s}", "id",
+			 spool_id_text(r->info.id, id), "worker", (int)worker, "bytes",
+			 (json_int_t)r->info.content_bytes, "recipients", (int)r->info.recipients,
+			 "attempts", (int)r->info.attempts, "age_s",
+			 (json_int_t)(q->wall_s - r->info.accepted_at_s), "state",
+			 r->info.next_at_s == 0 ? "delivering"
+			 : wait > 0             ? "deferred"
+						: "ready",
+			 "next_in_s", (json_int_t)wait, "last_error", r->last_error);
+}
+
+static json_t *list(struct gateway *g, void (*fn)(void *arg), const char *name, bool sessions,
+		    char *error, size_t error_bytes)
+{
+	json_t *rows = json_array();
+	json_int_t total = 0;
+
+	for (unsigned i = 0; i < g->n_units; i++) {
+		struct question *q = ask(&g->units[i], fn, error, error_bytes);
+		if (q == NULL) {
+			json_decref(rows);
+			return NULL;
+		}
+		total += q->total;
+		for (unsigned k = 0; k < q->n; k++)
+			json_array_append_new(rows,
+					      sessions ? session_json(&q->rows.sessions[k], i)
+						       : message_json(&q->rows.messages[k], q, i));
+		free(q);
+	}
+	return json_pack("{s:I, s:I, s:o}", "total", total, "shown",
+			 (json_int_t)json_array_size(rows), name, rows);
+}
+
+static json_t *sessions(void *arg, const json_t *request, char *error, size_t error_bytes)
+{
+	return list(arg, on_worker_sessions, "sessions", true, error, error_bytes);
+}
+
+static json_t *queue(void *arg, const json_t *request, char *error, size_t error_bytes)
+{
+	return list(arg, on_worker_queue, "messages", false, error, error_bytes);
+}
+
+static json_t *worker_json(const struct unit *u, const struct question *q)
+{
+	const uint64_t *c = u->worker->counters;
+	double productive = (double)counter_read(&c[worker_productive_cycles]);
+	double idle = (double)counter_read(&c[worker_idle_cycles]);
+
+	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:f}", "index",
+			 (int)u->worker->shard.index, "core", (int)u->worker->core, "sessions",
+			 (int)q->sessions, "queued", (int)q->queued, "streams", (int)q->streams,
+			 "chunk_percent", (int)q->chunk_percent, "productive_percent",
+			 productive + idle > 0 ? 100 * productive / (productive + idle) : 0.0);
+}
+
+static json_t *hop_json(const struct hop_row *r, unsigned worker)
+{
+	char addr[ADDR_TEXT_BYTES];
+
+	return json_pack("{s:i, s:s, s:i, s:s, s:i, s:b, s:s}", "worker", (int)worker, "address",
+			 addr_text(&r->hop.address, addr), "port", (int)r->hop.port, "name",
+			 r->hop.name, "connections", (int)r->info.connections, "down",
+			 (int)r->info.down, "last_error", r->last_error);
+}
+
+static json_t *spool_json(struct gateway *g)
+{
+	struct spool_status s;
+
+	spool_status(g->env.spool, &s);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "messages",
+			 (json_int_t)s.messages, "bytes_used", (json_int_t)s.bytes_used,
+			 "bytes_max", (json_int_t)s.bytes_max, "segments", (json_int_t)s.segments,
+			 "large_files", (json_int_t)s.large_files, "recovered",
+			 (json_int_t)s.recovered, "torn_bytes", (json_int_t)s.torn_bytes,
+			 "quarantined", (json_int_t)s.quarantined);
+}
+
+static json_t *status(void *arg, const json_t *request, char *error, size_t error_bytes)
+{
+	struct gateway *g = arg;
+	json_t *workers = json_array(), *hops = json_array();
+	json_int_t total_sessions = 0, total_queued = 0;
+
+	for (unsigned i = 0; i < g->n_units; i++) {
+		struct question *q = ask(&g->units[i], on_worker_status, error, error_bytes);
+		if (q == NULL) {
+			json_decref(workers);
+			json_decref(hops);
+			return NULL;
+		}
+		total_sessions += q->sessions;
+		total_queued += q->queued;
+		json_array_append_new(workers, worker_json(&g->units[i], q));
+		for (unsigned k = 0; k < q->n; k++)
+			json_array_append_new(hops, hop_json(&q->rows.hops[k], i));
+		free(q);
+	}
+	return json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "version",
+			 POSTERN_VERSION, "hostname", g->config.hostname, "pid", (int)getpid(),
+			 "state", g->draining ? "draining" : "running", "uptime_s",
+			 (json_int_t)(time(NULL) - g->started_s), "sessions", total_sessions,
+			 "queued", total_queued, "tls_bytes", (json_int_t)tls_memory_used(),
+			 "spool", spool_json(g), "workers", workers, "next_hops", hops);
+}
+
+int reports_register(struct gateway *g)
+{
+	static const struct {
+		const char *name, *help;
+		stats_command *make;
+	} commands[] = {
+		{"status", "the daemon at a glance", status},
+		{"sessions", "open sessions", sessions},
+		{"queue", "messages waiting for delivery", queue},
+	};
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < sizeof(commands) / sizeof(commands[0]); i++)
+		rc = stats_provide(g->stats, commands[i].name, commands[i].help, commands[i].make,
+				   g);
+	return rc;
+}

@@ -1,0 +1,329 @@
+/* unit.c - adapters between the layers of one worker */
+#include "control/unit.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256, QUEUE_ENTRIES = 1 << 20 };
+
+static bool segment_in(void *arg, const struct net_segment *s)
+{
+	struct unit *u = arg;
+	struct tcp_packet p = {
+		.source = s->source,
+		.destination = s->destination,
+		.segment = s->bytes,
+		.bytes = s->n,
+		.tos = s->tos,
+		.checksum_good = s->checksum_good,
+	};
+
+	return tcp_input(u->tcp, &p) != TCP_BAD_CHECKSUM;
+}
+
+static void unreachable_in(void *arg, const struct ip_addr *local, uint16_t local_port,
+			   const struct ip_addr *peer, uint16_t peer_port)
+{
+	struct unit *u = arg;
+
+	tcp_unreachable(u->tcp, local, local_port, peer, peer_port);
+}
+
+static bool get_buffer(void *arg, struct tcp_buffer *b, unsigned bytes, bool control)
+{
+	struct unit *u = arg;
+	struct net_buffer n;
+
+	if (!net_buffer_get(u->net, &n, bytes, control))
+		return false;
+	*b = (struct tcp_buffer){.handle = n.mbuf, .data = n.data};
+	return true;
+}
+
+static void send_packet(void *arg, struct tcp_buffer *b, unsigned bytes, const struct ip_addr *to)
+{
+	struct unit *u = arg;
+	struct net_buffer n = {.mbuf = b->handle, .data = b->data};
+
+	net_send(u->net, &n, bytes, to);
+}
+
+static void drop_buffer(void *arg, struct tcp_buffer *b)
+{
+	struct net_buffer n = {.mbuf = b->handle, .data = b->data};
+
+	net_buffer_drop(&n);
+}
+
+static bool owns_flow(void *arg, const struct ip_addr *local, uint16_t local_port,
+		      const struct ip_addr *peer, uint16_t peer_port)
+{
+	struct unit *u = arg;
+
+	return net_owns_flow(u->net, local, local_port, peer, peer_port);
+}
+
+static bool source_for(void *arg, const struct ip_addr *to, struct ip_addr *source)
+{
+	struct unit *u = arg;
+
+	return net_source_for(u->env->net, to, source);
+}
+
+static void accepted(void *arg, const struct spool_found *f)
+{
+	struct unit *u = arg;
+
+	if (relay_add(u->relay, f) < 0)
+		log_error("relay",
+			  "no queue entry left: a message waits in the spool until the next "
+			  "start");
+}
+
+static unsigned stage_tls(void *arg)
+{
+	return tls_poll(((struct unit *)arg)->tls);
+}
+
+static unsigned stage_auth(void *arg)
+{
+	return auth_poll(((struct unit *)arg)->auth);
+}
+
+static unsigned stage_spool(void *arg)
+{
+	return spool_poll(((struct unit *)arg)->smtp_spool);
+}
+
+static unsigned stage_tcp(void *arg)
+{
+	tcp_flush(((struct unit *)arg)->tcp);
+	return 0;
+}
+
+static int create_transport(struct unit *u)
+{
+	static const struct tcp_env callbacks = {
+		.get_buffer = get_buffer,
+		.send = send_packet,
+		.drop_buffer = drop_buffer,
+		.owns_flow = owns_flow,
+	};
+	const struct config_dataplane *d = &u->env->config->dataplane;
+	struct net_upper upper = {.arg = u, .segment = segment_in, .unreachable = unreachable_in};
+	struct tcp_env env = callbacks;
+	struct tcp_config c;
+
+	env.arg = u;
+	tcp_config_default(&c);
+	c.mtu = (uint16_t)d->port[0].mtu;
+	for (unsigned i = 1; i < d->port_count; i++) {
+		if (d->port[i].mtu < c.mtu)
+			c.mtu = (uint16_t)d->port[i].mtu;
+	}
+	c.max_streams = (uint32_t)(d->limits.sessions +
+				   u->env->config->relay.pool[0].connections *
+					   u->env->config->relay.pool[0].next_hop_count +
+				   MORE_STREAMS);
+	c.max_time_wait = TIME_WAIT_ENTRIES;
+	c.syn_backlog = (uint32_t)d->limits.syn_backlog;
+	u->net = net_worker_create(u->env->net, &u->worker->shard, &upper);
+	u->tcp = tcp_create(&u->worker->shard, &env, &c);
+	return u->net != NULL && u->tcp != NULL ? 0 : -ENOMEM;
+}
+
+static void relay_configure(const struct config *c, struct relay_config *r)
+{
+	static const enum relay_tls tls[] = {
+		[CONFIG_HOP_TLS_NONE] = RELAY_TLS_NONE,
+		[CONFIG_HOP_TLS_OPPORTUNISTIC] = RELAY_TLS_OPPORTUNISTIC,
+		[CONFIG_HOP_TLS_REQUIRED] = RELAY_TLS_REQUIRED,
+	};
+	const struct config_pool *p = &c->relay.pool[0];
+
+	*r = (struct relay_config){
+		.n_hops = p->next_hop_count,
+		.connections = (unsigned)p->connections,
+		.retry_first_us = p->retry.first_us,
+		.retry_max_us = p->retry.max_us,
+		.give_up_us = p->retry.give_up_us,
+		.retry_factor = (unsigned)p->retry.factor,
+		.max_messages = QUEUE_ENTRIES,
+	};
+	snprintf(r->hostname, sizeof(r->hostname), "%s", c->hostname);
+	for (unsigned i = 0; i < p->next_hop_count; i++) {
+		r->hops[i].address = p->next_hop[i].address;
+		r->hops[i].port = (uint16_t)p->next_hop[i].port;
+		r->hops[i].tls = tls[p->next_hop[i].tls];
+		snprintf(r->hops[i].name, sizeof(r->hops[i].name), "%s", p->next_hop[i].name);
+	}
+}
+
+static int create_mail(struct unit *u)
+{
+	struct shard *shard = &u->worker->shard;
+	struct relay_config rc;
+
+	u->tls = tls_worker_create(u->env->tls, shard);
+	u->auth = auth_client_create(u->env->auth, shard);
+	u->smtp_spool = spool_client_create(u->env->spool, SPOOL_RING);
+	u->relay_spool = spool_client_create(u->env->spool, SPOOL_RING);
+	if (u->tls == NULL || u->auth == NULL || u->smtp_spool == NULL || u->relay_spool == NULL)
+		return -ENOMEM;
+	relay_configure(u->env->config, &rc);
+	struct relay_env re = {
+		.shard = shard,
+		.tcp = u->tcp,
+		.tls = u->tls,
+		.spool = u->env->spool,
+		.spool_client = u->relay_spool,
+		.source_for = source_for,
+		.source_arg = u,
+	};
+	u->relay = relay_worker_create(&re, &rc);
+	struct smtp_env se = {
+		.shared = u->env->smtp,
+		.shard = shard,
+		.tls = u->tls,
+		.spool = u->env->spool,
+		.spool_client = u->smtp_spool,
+		.auth = u->auth,
+		.accepted = accepted,
+		.accepted_arg = u,
+	};
+	u->smtp = smtp_worker_create(&se);
+	return u->relay != NULL && u->smtp != NULL ? 0 : -ENOMEM;
+}
+
+static int listen_all(struct unit *u)
+{
+	const struct config *c = u->env->config;
+
+	for (unsigned i = 0; i < c->listener_count; i++) {
+		u->listeners[i] = (struct smtp_listener){
+			.worker = u->smtp,
+			.implicit_tls = c->listener[i].tls == CONFIG_TLS_IMPLICIT,
+		};
+		struct tcp_listen l = {
+			.port = (uint16_t)c->listener[i].port,
+			.events = &smtp_stream_events,
+			.user = &u->listeners[i],
+			.admit = smtp_admit,
+		};
+		int rc = tcp_listen(u->tcp, &l);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int unit_create(struct unit *u, const struct unit_env *env, unsigned index, char *error,
+		size_t error_bytes)
+{
+	const struct config_dataplane *d = &env->config->dataplane;
+	struct worker_config wc = {
+		.index = index,
+		.core = (unsigned)d->worker[index],
+		.adaptive = d->idle == CONFIG_IDLE_ADAPTIVE,
+		.chunk_bytes = env->chunk_bytes,
+	};
+	int rc = -ENOMEM;
+
+	u->env = env;
+	u->worker = worker_create(&wc);
+	if (u->worker != NULL)
+		rc = create_transport(u);
+	if (rc == 0)
+		rc = create_mail(u);
+	if (rc == 0)
+		rc = listen_all(u);
+	if (rc < 0) {
+		snprintf(error, error_bytes, "worker %u: %s; dataplane.memory may be too small",
+			 index, strerror(-rc));
+		return rc;
+	}
+	worker_add_stage(u->worker, "receive", net_receive, u->net);
+	worker_add_stage(u->worker, "tls", stage_tls, u);
+	worker_add_stage(u->worker, "auth", stage_auth, u);
+	worker_add_stage(u->worker, "spool", stage_spool, u);
+	worker_add_stage(u->worker, "relay", relay_poll, u->relay);
+	worker_add_stage(u->worker, "tcp", stage_tcp, u);
+	worker_add_stage(u->worker, "transmit", net_transmit, u->net);
+	return 0;
+}
+
+void unit_destroy(struct unit *u)
+{
+	smtp_worker_destroy(u->smtp);
+	relay_worker_destroy(u->relay);
+	/* the resets of what was aborted still leave */
+	if (u->tcp != NULL && u->net != NULL) {
+		tcp_flush(u->tcp);
+		net_transmit(u->net);
+	}
+	tls_worker_destroy(u->tls);
+	if (u->auth != NULL)
+		auth_client_destroy(u->auth);
+	if (u->smtp_spool != NULL)
+		spool_client_destroy(u->smtp_spool);
+	if (u->relay_spool != NULL)
+		spool_client_destroy(u->relay_spool);
+	if (u->tcp != NULL)
+		tcp_destroy(u->tcp);
+	net_worker_destroy(u->net);
+	worker_destroy(u->worker);
+	*u = (struct unit){0};
+}
+
+int unit_register(struct unit *u, struct stats *stats)
+{
+	const struct {
+		const struct counter_desc *desc;
+		unsigned count;
+		const uint64_t *values;
+	} sets[] = {
+		{worker_counter_desc, worker_counter_count, u->worker->counters},
+		{net_counter_desc, net_counter_count, net_counters(u->net)},
+		{tcp_counter_desc, tcp_counter_count, tcp_counters(u->tcp)},
+		{tls_counter_desc, tls_counter_count, tls_counters(u->tls)},
+		{auth_counter_desc, auth_counter_count, auth_client_counters(u->auth)},
+		{smtp_counter_desc, smtp_counter_count, smtp_counters(u->smtp)},
+		{relay_counter_desc, relay_counter_count, relay_counters(u->relay)},
+	};
+
+	for (unsigned i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
+		int rc = stats_add(stats, sets[i].desc, sets[i].count, sets[i].values,
+				   (int)u->worker->shard.index);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+void unit_drain(struct unit *u)
+{
+	tcp_stop_listening(u->tcp);
+	smtp_drain(u->smtp);
+	relay_drain(u->relay);
+}
+
+bool unit_idle(const struct unit *u)
+{
+	return smtp_sessions_open(u->smtp) == 0 && smtp_spool_pending(u->smtp) == 0 &&
+	       relay_idle(u->relay);
+}
+
+void unit_settle(struct unit *u, unsigned timeout_ms)
+{
+	for (unsigned ms = 0; ms < timeout_ms; ms++) {
+		struct timespec ts = {.tv_nsec = 1000000};
+		unsigned work = spool_poll(u->smtp_spool) + spool_poll(u->relay_spool);
+		if (work == 0 && smtp_spool_pending(u->smtp) == 0 && relay_settled(u->relay))
+			return;
+		nanosleep(&ts, NULL);
+	}
+}

@@ -85,7 +85,9 @@ void flush_retry(struct timer *timer)
 static void finish(struct stream *s)
 {
 	if (s->state == TCP_CLOSED) {
-		state_free(s);
+		/* It may be over while the upper layer still has something to read. */
+		if (!stream_is_held(s))
+			state_free(s);
 		return;
 	}
 	bool done = output_stream(s);

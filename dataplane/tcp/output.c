@@ -121,16 +121,12 @@ static bool send_probe(struct stream *s)
 	return true;
 }
 
-/* Where a segment without data stands: behind all data ever sent, but inside the peer's window,
- * or the peer would not look at it. */
-static uint32_t dataless_seq(const struct stream *s)
-{
-	return seq_max(seq_min(s->snd_max, s->snd_una + s->snd_wnd), s->snd_nxt);
-}
-
+/* A segment without data stands behind all data ever sent, also while snd_nxt has fallen back:
+ * further left the peer might not look at it, and two ends that both retransmit would never hear
+ * each other. */
 static bool send_ack(struct stream *s)
 {
-	struct header_segment h = {.seq = dataless_seq(s), .flags = WIRE_ACK, .control = true};
+	struct header_segment h = {.seq = s->snd_max, .flags = WIRE_ACK, .control = true};
 
 	return header_send(s, &h);
 }
@@ -251,7 +247,7 @@ void output_syn(struct stream *s)
 void output_reset(struct stream *s)
 {
 	struct header_segment h = {
-		.seq = dataless_seq(s), .flags = WIRE_RST | WIRE_ACK, .control = true};
+		.seq = s->snd_max, .flags = WIRE_RST | WIRE_ACK, .control = true};
 
 	if (header_send(s, &h))
 		count(s->stack, tcp_rst_out);

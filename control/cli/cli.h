@@ -1,0 +1,44 @@
+/*
+ * cli.h - the parts of posternctl: the command table, user commands, the control socket, tables.
+ *
+ * Runs on: the operator's terminal; one command a process.
+ * Errors: functions of commands return the exit status (0 done, 1 failed, 2 wrong usage) and
+ *         have written the reason to stderr.
+ */
+#ifndef CONTROL_CLI_CLI_H
+#define CONTROL_CLI_CLI_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CLI_DONE, CLI_FAILED, CLI_USAGE };
+
+struct cli {
+	const char *config; /* NULL: the default file, if it is needed */
+	const char *socket; /* NULL: from the configuration */
+	const char *users;  /* NULL: from the configuration */
+	const char *cost;   /* NULL: the default */
+	bool json, all, no_scram, password_stdin;
+	int arguments;
+	char **argument;
+};
+
+/* The configuration's users file and socket; false with the reason on stderr. */
+bool cli_users_file(const struct cli *c, char *path, size_t bytes);
+bool cli_socket(const struct cli *c, char *path, size_t bytes);
+
+int cli_user_add(const struct cli *c);
+int cli_user_password(const struct cli *c);
+int cli_user_remove(const struct cli *c);
+int cli_user_list(const struct cli *c);
+
+/* Sends {"command": name} and prints the result, as a table or as JSON. */
+int cli_ask(const struct cli *c, const char *name);
+int cli_stats(const struct cli *c);
+
+/* An array of objects as columns, an object as rows of key and value (nested keys by dots). */
+void cli_print_table(const json_t *j);
+
+#endif

@@ -1,0 +1,193 @@
+/* posternctl.c - the operator's tool: one table of commands, one of options */
+#include "control/cli/cli.h"
+#include "control/config.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_CONFIG "/etc/postern/postern.yaml"
+#define DEFAULT_SOCKET "/run/postern/control.sock"
+
+static int ask_status(const struct cli *c)
+{
+	return cli_ask(c, "status");
+}
+
+static int ask_sessions(const struct cli *c)
+{
+	return cli_ask(c, "sessions");
+}
+
+static int ask_queue(const struct cli *c)
+{
+	return cli_ask(c, "queue");
+}
+
+static const struct command {
+	const char *word, *sub; /* "user" "add"; sub NULL: one word */
+	int arguments;
+	const char *usage, *help;
+	int (*run)(const struct cli *c);
+} commands[] = {
+	{"user", "add", 1, "NAME", "add a user; asks for the password", cli_user_add},
+	{"user", "password", 1, "NAME", "set a user's password", cli_user_password},
+	{"user", "remove", 1, "NAME", "remove a user", cli_user_remove},
+	{"user", "list", 0, "", "list the users", cli_user_list},
+	{"status", NULL, 0, "", "what the daemon is and does", ask_status},
+	{"sessions", NULL, 0, "", "sessions at this moment", ask_sessions},
+	{"stats", NULL, 0, "", "counters and gauges; zeros only with --all", cli_stats},
+	{"queue", NULL, 0, "", "messages that wait for their next hop", ask_queue},
+};
+
+enum { OPT_JSON = 256, OPT_ALL, OPT_FILE, OPT_NO_SCRAM, OPT_PASSWORD_STDIN, OPT_COST };
+
+static const struct option options[] = {
+	{"config", required_argument, NULL, 'c'},
+	{"socket", required_argument, NULL, 's'},
+	{"help", no_argument, NULL, 'h'},
+	{"json", no_argument, NULL, OPT_JSON},
+	{"all", no_argument, NULL, OPT_ALL},
+	{"file", required_argument, NULL, OPT_FILE},
+	{"no-scram", no_argument, NULL, OPT_NO_SCRAM},
+	{"password-stdin", no_argument, NULL, OPT_PASSWORD_STDIN},
+	{"cost", required_argument, NULL, OPT_COST},
+	{},
+};
+
+static void print_help(FILE *f)
+{
+	fprintf(f, "posternctl [OPTIONS] COMMAND\n\nCommands:\n");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		const struct command *c = &commands[i];
+		char words[64];
+		snprintf(words, sizeof(words), "%s%s%s %s", c->word, c->sub != NULL ? " " : "",
+			 c->sub != NULL ? c->sub : "", c->usage);
+		fprintf(f, "  %-22s %s\n", words, c->help);
+	}
+	fprintf(f, "\nOptions:\n"
+		   "  -c, --config FILE      the daemon's configuration (" DEFAULT_CONFIG ")\n"
+		   "  -s, --socket SOCKET    control socket; default: the configuration's\n"
+		   "      --file FILE        users file; default: the configuration's\n"
+		   "      --json             JSON in place of tables\n"
+		   "      --all              zero counters too\n"
+		   "      --password-stdin   the password is a line on standard input\n"
+		   "      --no-scram         store no SCRAM-SHA-256 verifier\n"
+		   "      --cost KIB,PASSES,LANES   of argon2id; default 19456,2,1\n"
+		   "  -h, --help             this text\n");
+}
+
+static bool take_option(struct cli *c, int option)
+{
+	switch (option) {
+	case 'c':
+		c->config = optarg;
+		return true;
+	case 's':
+		c->socket = optarg;
+		return true;
+	case OPT_FILE:
+		c->users = optarg;
+		return true;
+	case OPT_COST:
+		c->cost = optarg;
+		return true;
+	case OPT_JSON:
+		c->json = true;
+		return true;
+	case OPT_ALL:
+		c->all = true;
+		return true;
+	case OPT_NO_SCRAM:
+		c->no_scram = true;
+		return true;
+	case OPT_PASSWORD_STDIN:
+		c->password_stdin = true;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool read_config(const char *file, struct config *config)
+{
+	struct config_errors errors;
+
+	if (config_read(config, file, CONFIG_FILE_ONLY, &errors) == 0)
+		return true;
+	config_errors_print(&errors, stderr);
+	return false;
+}
+
+bool cli_users_file(const struct cli *c, char *path, size_t bytes)
+{
+	struct config config;
+
+	if (c->users != NULL) {
+		snprintf(path, bytes, "%s", c->users);
+		return true;
+	}
+	if (!read_config(c->config != NULL ? c->config : DEFAULT_CONFIG, &config))
+		return false;
+	snprintf(path, bytes, "%s", config.auth.users);
+	return true;
+}
+
+bool cli_socket(const struct cli *c, char *path, size_t bytes)
+{
+	struct config config;
+	struct config_errors errors;
+
+	snprintf(path, bytes, "%s", c->socket != NULL ? c->socket : DEFAULT_SOCKET);
+	if (c->socket != NULL)
+		return true;
+	/* a named file must be good; the default one may be missing or of a newer version */
+	if (c->config != NULL && !read_config(c->config, &config))
+		return false;
+	if (c->config != NULL ||
+	    config_read(&config, DEFAULT_CONFIG, CONFIG_FILE_ONLY, &errors) == 0)
+		snprintf(path, bytes, "%s", config.control.socket);
+	return true;
+}
+
+static int run(struct cli *c, int words, char **word)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		const struct command *command = &commands[i];
+		int used = command->sub != NULL ? 2 : 1;
+		if (words < used || strcmp(word[0], command->word) != 0 ||
+		    (used == 2 && strcmp(word[1], command->sub) != 0))
+			continue;
+		c->arguments = words - used;
+		c->argument = word + used;
+		if (c->arguments == command->arguments)
+			return command->run(c);
+		fprintf(stderr, "usage: posternctl %s%s%s %s\n", command->word,
+			used == 2 ? " " : "", used == 2 ? command->sub : "", command->usage);
+		return CLI_USAGE;
+	}
+	fprintf(stderr, "posternctl: unknown command; see posternctl --help\n");
+	return CLI_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli c = {};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:s:h", options, NULL)) != -1) {
+		if (option == 'h') {
+			print_help(stdout);
+			return CLI_DONE;
+		}
+		if (!take_option(&c, option)) {
+			fprintf(stderr, "see posternctl --help\n");
+			return CLI_USAGE;
+		}
+	}
+	if (optind == argc) {
+		print_help(stderr);
+		return CLI_USAGE;
+	}
+	return run(&c, argc - optind, argv + optind);
+}

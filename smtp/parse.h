@@ -55,7 +55,4 @@ enum parameter_fault parse_mail_parameters(struct text rest, struct mail_paramet
  * strict about octets that could reach a header or a log. */
 bool parse_ehlo_name(struct text t);
 
-/* Strict base64 (RFC 4648 section 4); octets written, or -1. */
-ptrdiff_t base64_decode(struct text t, uint8_t *out, size_t room);
-
 #endif

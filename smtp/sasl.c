@@ -5,6 +5,7 @@
  * back for the configured delay, and is the same for unknown users and wrong passwords.
  */
 #include "base/log.h"
+#include "smtp/auth/base64.h"
 #include "smtp/internal.h"
 
 #include <string.h>
@@ -157,7 +158,8 @@ static void login_password(struct smtp_session *s, const char *message, size_t n
 static void response(struct smtp_session *s, struct text t)
 {
 	char message[AUTH_LINE];
-	ptrdiff_t n = base64_decode(t, (uint8_t *)message, sizeof(message));
+	/* RFC 4954 section 4 wants the padding */
+	int n = t.n % 4 == 0 ? base64_decode(t.at, t.n, (uint8_t *)message, sizeof(message)) : -1;
 
 	if (n < 0) {
 		fail(s, REPLY_AUTH_NOT_BASE64);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <rte_ethdev.h>
+#include <rte_mbuf_pool_ops.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -75,15 +76,35 @@ static int port_start(struct net *n, struct net_port *p, char *error, size_t err
 	return 0;
 }
 
+/* Without hugepages a mempool keeps each object within one 4 KiB page, which would waste half of
+ * it; no port of ours there does DMA, so objects may cross. */
+static struct rte_mempool *pool_create(const char *name, uint32_t packets, unsigned cache)
+{
+	struct rte_pktmbuf_pool_private priv = {.mbuf_data_room_size = RTE_MBUF_DEFAULT_BUF_SIZE};
+	unsigned flags = rte_eal_has_hugepages() ? 0 : RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+	struct rte_mempool *p = rte_mempool_create_empty(
+		name, packets, sizeof(struct rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE, cache,
+		sizeof(priv), SOCKET_ID_ANY, flags);
+
+	if (p == NULL)
+		return NULL;
+	rte_mempool_set_ops_byname(p, rte_mbuf_best_mempool_ops(), NULL);
+	rte_pktmbuf_pool_init(p, &priv);
+	if (rte_mempool_populate_default(p) < 0) {
+		rte_mempool_free(p);
+		return NULL;
+	}
+	rte_mempool_obj_iter(p, rte_pktmbuf_init, NULL);
+	return p;
+}
+
 static int pools_create(struct net *n, uint32_t packets)
 {
 	char name[32];
 	uint8_t key[STEER_KEY_BYTES];
 
-	n->packets = rte_pktmbuf_pool_create("packets", packets, 128, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
-					     SOCKET_ID_ANY);
-	n->control = rte_pktmbuf_pool_create("control", CONTROL_PACKETS, 32, 0,
-					     RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	n->packets = pool_create("packets", packets, 128);
+	n->control = pool_create("control", CONTROL_PACKETS, 32);
 	n->wants = ring_create(WANT_SLOTS);
 	if (n->packets == NULL || n->control == NULL || n->wants == NULL)
 		return -ENOMEM;

@@ -48,17 +48,23 @@ static void advance(struct stream *s, const struct segment *g)
 		state_fin_acked(s);
 }
 
+/* In bytes; the field of a SYN is not scaled (RFC 7323 section 2.2). */
+static uint32_t offered(const struct stream *s, const struct segment *g)
+{
+	return g->unscaled ? g->window : (uint32_t)g->window << snd_scale(s);
+}
+
 /* RFC 5681 section 2; the window field is compared before it is learnt. */
 static bool is_duplicate(const struct stream *s, const struct segment *g)
 {
 	return g->ack == s->snd_una && s->snd_una != s->snd_max && g->bytes == 0 &&
-	       (g->flags & WIRE_FIN) == 0 && (uint32_t)g->window << snd_scale(s) == s->snd_wnd;
+	       (g->flags & WIRE_FIN) == 0 && offered(s, g) == s->snd_wnd;
 }
 
 static void learn_window(struct stream *s, const struct segment *g)
 {
 	if (seq_lt(s->snd_wl1, g->seq) || (s->snd_wl1 == g->seq && seq_le(s->snd_wl2, g->ack))) {
-		s->snd_wnd = (uint32_t)g->window << snd_scale(s);
+		s->snd_wnd = offered(s, g);
 		s->snd_wnd_max = u32_max(s->snd_wnd_max, s->snd_wnd);
 		s->snd_wl1 = g->seq;
 		s->snd_wl2 = g->ack;

@@ -140,6 +140,7 @@ static bool handshake_syn(struct stream *s, struct segment *g)
 		return true;
 	}
 	g->flags &= (uint8_t)~WIRE_SYN;
+	g->unscaled = true;
 	g->seq++;
 	s->flags |= F_ACK_NOW;
 	return false;
@@ -180,7 +181,7 @@ static void payload_input(struct stream *s, struct segment *g)
 	uint32_t before = s->rcv_nxt;
 
 	if (g->bytes > 0 && receive_data(s, g->seq, g->data, g->bytes)) {
-		if (++s->ack_segments >= 2)
+		if (s->ack_segments++ > 0)
 			s->flags |= F_ACK_NOW;
 		else
 			timers_start_delayed_ack(s);

@@ -199,10 +199,24 @@ bool output_challenge_allowed(struct tcp_stack *t)
 	return true;
 }
 
+/* Two ends that find each other's ACKs unacceptable would answer for ever: a stream answers at
+ * most twice a second.  Units of 128 ms, modulo 256. */
+static bool challenged_lately(const struct stream *s, uint8_t unit)
+{
+	return s->challenged != 0 && (uint8_t)(unit - s->challenged) < 4;
+}
+
 void output_challenge_ack(struct stream *s)
 {
+	uint8_t unit = (uint8_t)(stack_now_ms(s->stack) / 128);
+
+	if (challenged_lately(s, unit)) {
+		count(s->stack, tcp_challenge_limited);
+		return;
+	}
 	if (!output_challenge_allowed(s->stack))
 		return;
+	s->challenged = unit != 0 ? unit : 1;
 	count(s->stack, tcp_challenge_acks);
 	output_ack(s);
 }

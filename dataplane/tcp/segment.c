@@ -49,6 +49,7 @@ enum tcp_verdict segment_parse(struct tcp_stack *t, const struct tcp_packet *p, 
 	g->seq = wire_get32(h + 4);
 	g->ack = wire_get32(h + 8);
 	g->flags = h[13];
+	g->unscaled = (g->flags & WIRE_SYN) != 0;
 	g->window = wire_get16(h + 14);
 	g->data = h + header;
 	g->bytes = p->bytes - header;

@@ -36,7 +36,7 @@ static const uint8_t on_fin_acked[TCP_STATES] = {
 
 static void enter(struct stream *s, enum tcp_state state)
 {
-	s->state = (uint8_t)state;
+	s->state = state;
 	timers_start_idle(s);
 }
 
@@ -154,7 +154,7 @@ void state_die(struct stream *s, enum stream_end why)
 	flow_remove(&s->stack->flows, s->hash, (uint32_t)s->handle);
 	if ((s->flags & F_HALF_OPEN) != 0)
 		listen_demote(s);
-	s->ack_segments = (uint8_t)why;
+	s->ack_segments = why;
 	if (stream_is_held(s) && !finished)
 		stream_raise(s, F_EVENT_CLOSED);
 	else

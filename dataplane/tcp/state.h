@@ -21,8 +21,8 @@ void state_established(struct stream *s);
 void state_closing(struct stream *s);
 void state_fin_received(struct stream *s);
 void state_fin_acked(struct stream *s);
-/* The connection is over at once: out of the flow table.  If the upper layer holds it, `closed` comes,
- * unless both FINs were acknowledged: then it stays until stream_close(). */
+/* The connection is over at once: out of the flow table.  If the upper layer holds it, `closed`
+ * comes, unless both FINs were acknowledged: then it stays until stream_close(). */
 void state_die(struct stream *s, enum stream_end why);
 /* TIME_WAIT of a stream nobody holds moves to its small entry. */
 void state_shrink(struct stream *s);

@@ -106,10 +106,11 @@ struct stream {
 	/* line 0: read by every look-up; the last two lead to everything else */
 	struct flow_key key;
 	uint32_t hash;
-	uint8_t state;   /* enum tcp_state */
-	uint8_t dupacks; /* since snd_una moved */
-	uint8_t retries; /* timeouts since snd_una moved */
-	uint8_t probes;  /* window or keepalive probes unanswered */
+	uint8_t state : 4;        /* enum tcp_state */
+	uint8_t ack_segments : 4; /* received and not acknowledged */
+	uint8_t dupacks;          /* since snd_una moved */
+	uint8_t retries;          /* timeouts since snd_una moved */
+	uint8_t probes;           /* window or keepalive probes unanswered */
 	uint32_t flags;
 	struct active *active;
 	struct tcp_stack *stack;
@@ -134,7 +135,7 @@ struct stream {
 	uint64_t due_us[DUES]; /* 0: off */
 	uint16_t mss;          /* largest payload we send, options deducted */
 	uint8_t scales;        /* snd << 4 | rcv */
-	uint8_t ack_segments;  /* received and not acknowledged */
+	uint8_t challenged;    /* when the last challenge ACK went, output.c's unit */
 	uint32_t ts_offset;
 	uint32_t heard_ms; /* last acceptable segment */
 	uint32_t snd_limit;

@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { BURST_US = 300000 }; /* the longest */
+
 struct host {
 	struct net *net;
 	unsigned index;
@@ -23,6 +25,7 @@ struct host {
 	struct check check;
 	uint64_t link_free_us, last_arrival_us;
 	uint32_t burst_left;
+	uint64_t burst_until_us;
 };
 
 struct net {
@@ -112,12 +115,14 @@ static bool lost(struct host *h)
 	const struct net_conditions *c = &h->net->o.conditions;
 	uint64_t *r = &h->net->random;
 
-	if (h->burst_left > 0) {
+	/* A bad moment of the link, not a grudge against a quiet connection. */
+	if (h->burst_left > 0 && h->net->now_us < h->burst_until_us) {
 		h->burst_left--;
 		return true;
 	}
 	if (random_hits(r, c->burst_start)) {
 		h->burst_left = random_below(r, c->burst_packets + 1);
+		h->burst_until_us = h->net->now_us + BURST_US;
 		return true;
 	}
 	return random_hits(r, c->loss);

@@ -25,7 +25,7 @@ struct net_conditions {
 	uint32_t delay_us;  /* one way */
 	uint32_t jitter_us; /* added, uniform; keeps the order */
 	uint32_t loss, duplicate, reorder, corrupt;
-	uint32_t burst_start, burst_packets; /* a run of losses begins; its length */
+	uint32_t burst_start, burst_packets; /* a run of losses begins; how many at most */
 	uint32_t reorder_us;                 /* how much later a reordered packet comes */
 	uint64_t bits_per_s;                 /* 0: no limit */
 	uint32_t queue_packets;              /* that wait for the link; more are dropped */

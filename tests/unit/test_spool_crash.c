@@ -402,10 +402,19 @@ static void live(struct world *w, enum disk_loss loss)
 	world_abandon(w);
 }
 
+/* SPOOL_SOAK=n in the environment runs n times as many seeds. */
+static uint64_t soak(uint64_t seeds)
+{
+	const char *times = getenv("SPOOL_SOAK");
+
+	return times != NULL ? seeds * strtoull(times, NULL, 10) : seeds;
+}
+
 static void run_seeds(enum disk_loss loss, uint64_t first, uint64_t seeds)
 {
 	unsigned found = 0, read_back = 0, moved = 0;
 
+	seeds = soak(seeds);
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
 		struct world *w = world_create(seed);
 
@@ -426,12 +435,12 @@ static void power_cut_that_loses_everything_unsynced_keeps_every_promise(void **
 
 static void power_cut_with_torn_and_reordered_writes_keeps_every_promise(void **state)
 {
-	run_seeds(DISK_DROP_RANDOM, 1000, 300);
+	run_seeds(DISK_DROP_RANDOM, 1000000, 300);
 }
 
 static void kill_keeps_every_promise(void **state)
 {
-	run_seeds(DISK_KEEP_ALL, 2000, 100);
+	run_seeds(DISK_KEEP_ALL, 2000000, 100);
 }
 
 /* Every call may fail; what was answered with success still counts, and when the faults end
@@ -440,8 +449,8 @@ static void failing_calls_never_break_a_promise(void **state)
 {
 	static const int errors[] = {-EIO, -ENOSPC};
 
-	for (uint64_t seed = 1; seed <= 200; seed++) {
-		struct world *w = world_create(seed + 5000);
+	for (uint64_t seed = 1; seed <= soak(200); seed++) {
+		struct world *w = world_create(seed + 5000000);
 
 		world_open(w, NULL);
 		for (unsigned life = 0; life < 3; life++) {

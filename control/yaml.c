@@ -1,6 +1,8 @@
 /* yaml.c - libfyaml's events made into a tree with places */
 #include "control/yaml.h"
 
+#include "base/utf8.h"
+
 #include <libfyaml.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +198,32 @@ static void pump(struct builder *b, struct fy_parser *p, struct fy_diag *diag)
 		report_syntax(b, diag);
 }
 
+/* libfyaml 0.7.12 loops for ever over some malformed input in directives.  None is of use here,
+ * so they are refused before, and octets that are not UTF-8 with them. */
+static bool acceptable(struct builder *b, const char *text, size_t bytes)
+{
+	const uint8_t *s = (const uint8_t *)text, *end = s + bytes;
+	struct fy_mark m = {};
+
+	while (s < end) {
+		size_t step = utf8_sequence(s, (size_t)(end - s));
+		bool control = *s < ' ' && *s != '\t' && *s != '\n' && *s != '\r';
+		if (step == 0 || control || *s == 0x7f) {
+			refuse(b, &m, step == 0 ? "not valid UTF-8" : "a control character");
+			return false;
+		}
+		if (m.column == 0 && *s == '%') {
+			refuse(b, &m, "directives (a line that begins with %) are not allowed");
+			return false;
+		}
+		bool line_end = *s == '\n' || *s == '\r';
+		m.line += *s == '\n';
+		m.column = line_end ? 0 : m.column + 1;
+		s += step;
+	}
+	return true;
+}
+
 static struct fy_diag *quiet_diag(void)
 {
 	struct fy_diag_cfg cfg;
@@ -223,7 +251,7 @@ struct yaml_doc *yaml_parse(const char *text, size_t bytes, yaml_fail *fail, voi
 	struct fy_parser *p = diag != NULL ? fy_parser_create(&cfg) : NULL;
 	if (b.doc == NULL || p == NULL || fy_parser_set_string(p, text, bytes) != 0)
 		refuse(&b, NULL, "out of memory");
-	else
+	else if (acceptable(&b, text, bytes))
 		pump(&b, p, diag);
 	if (p != NULL)
 		fy_parser_destroy(p);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/utf8.h"
 #include "smtp/auth/base64.h"
 
 enum { SALT_BYTES = 16, HASH_BYTES = 32, PASSWORD_BYTES_MAX = 511 };
@@ -18,43 +19,18 @@ struct password_cost password_cost_default(void)
 		.memory_kib = 19 << 10, .passes = 2, .lanes = 1, .scram_iterations = 10000};
 }
 
-/* Length of the UTF-8 sequence at s, 0 if malformed (RFC 3629 section 4). */
-static size_t utf8_sequence(const uint8_t *s)
-{
-	static const struct {
-		uint8_t mask, lead, bytes;
-		uint32_t least;
-	} forms[] = {{0x80, 0x00, 1, 0},
-		     {0xe0, 0xc0, 2, 0x80},
-		     {0xf0, 0xe0, 3, 0x800},
-		     {0xf8, 0xf0, 4, 0x10000}};
-
-	for (size_t f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
-		if ((s[0] & forms[f].mask) != forms[f].lead)
-			continue;
-		uint32_t point = s[0] & (uint8_t)~forms[f].mask;
-		for (size_t i = 1; i < forms[f].bytes; i++) {
-			if ((s[i] & 0xc0) != 0x80)
-				return 0;
-			point = point << 6 | (s[i] & 0x3f);
-		}
-		bool surrogate = point >= 0xd800 && point <= 0xdfff;
-		return point < forms[f].least || point > 0x10ffff || surrogate ? 0 : forms[f].bytes;
-	}
-	return 0;
-}
-
 const char *password_fault(const char *password)
 {
 	const uint8_t *s = (const uint8_t *)password;
 	size_t n = strlen(password);
+	const uint8_t *end = s + n;
 
 	if (n == 0)
 		return "the password is empty";
 	if (n > PASSWORD_BYTES_MAX)
 		return "the password is longer than 511 octets";
-	while (*s != '\0') {
-		size_t step = utf8_sequence(s);
+	while (s < end) {
+		size_t step = utf8_sequence(s, (size_t)(end - s));
 		if (step == 0)
 			return "the password is not valid UTF-8";
 		if (*s < ' ' || *s == 0x7f)

@@ -170,4 +170,10 @@
  "p.yaml:24:1: tab character may not be used as indentation"},
 {"listeners:\n", "? [a]\n: b\nlisteners:\n",
  "p.yaml:15:3: a key must be a plain word"},
-	// clang-format on
+	{"listeners:\n", "%YAML 1.2\nlisteners:\n",
+ "p.yaml:15:1: directives (a line that begins with %) are not allowed"},
+{"poll", "p\xff" "oll",
+ "p.yaml:4:10: not valid UTF-8"},
+{"poll", "p\x07oll",
+ "p.yaml:4:10: a control character"},
+// clang-format on

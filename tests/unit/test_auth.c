@@ -215,6 +215,28 @@ static void a_cached_entry_lives_ten_minutes(void **state)
 	wait_done(f, 1);
 }
 
+static void cache_keys_depend_on_the_boot_and_the_record(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t first[CACHE_KEY_BYTES];
+
+	open_auth(f);
+	ask(f, 0, "alice", "secret", "192.0.2.1");
+	memcpy(first, f->r[0].cache_key, sizeof(first));
+	ask(f, 1, "alice", "secret", "192.0.2.1");
+	assert_memory_equal(f->r[1].cache_key, first, sizeof(first));
+	change_user(f, USERS_PASSWORD, "alice", "secret"); /* another salt, another record */
+	auth_refresh(f->auth);
+	ask(f, 2, "alice", "secret", "192.0.2.1");
+	assert_memory_not_equal(f->r[2].cache_key, first, sizeof(first));
+	memcpy(first, f->r[2].cache_key, sizeof(first));
+	auth_client_destroy(f->client);
+	auth_close(f->auth);
+	open_auth(f);
+	ask(f, 3, "alice", "secret", "192.0.2.1");
+	assert_memory_not_equal(f->r[3].cache_key, first, sizeof(first));
+}
+
 static void a_changed_password_ends_the_cached_one_at_once(void **state)
 {
 	struct fixture *f = *state;
@@ -501,6 +523,7 @@ int main(void)
 		auth_test(a_verified_password_is_answered_from_the_cache),
 		auth_test(a_wrong_password_is_never_cached),
 		auth_test(a_cached_entry_lives_ten_minutes),
+		auth_test(cache_keys_depend_on_the_boot_and_the_record),
 		auth_test(a_changed_password_ends_the_cached_one_at_once),
 		auth_test(a_removed_user_ends_his_cached_entry_at_once),
 		auth_test(an_answer_about_a_record_that_changed_meanwhile_is_void),

@@ -3,7 +3,13 @@
 
 #include <time.h>
 
-enum { SPIN_ROUNDS = 64, FIRST_NAP_US = 20, ROUNDS_A_STEP = 16 };
+enum {
+	SPIN_ROUNDS = 64,
+	FIRST_NAP_US = 20,
+	ROUNDS_A_STEP = 16,
+	DEEP_ROUNDS = 4096, /* nothing for seconds: a laptop's fan counts more than a millisecond */
+	DEEP_FACTOR = 4,
+};
 
 void nap_idle(struct nap *n)
 {
@@ -17,6 +23,8 @@ void nap_idle(struct nap *n)
 	uint32_t us = steps < 6 ? (uint32_t)FIRST_NAP_US << steps : n->max_us;
 	if (us > n->max_us)
 		us = n->max_us;
+	if (n->idle_rounds > DEEP_ROUNDS)
+		us = n->deep_us > 0 ? n->deep_us : n->max_us * DEEP_FACTOR;
 	struct timespec ts = {.tv_nsec = (long)us * 1000};
 	nanosleep(&ts, NULL);
 }

@@ -13,7 +13,8 @@
 
 struct nap {
 	uint32_t idle_rounds; /* since the last work */
-	uint32_t max_us;      /* longest nap */
+	uint32_t max_us;      /* longest nap while there was work not long ago */
+	uint32_t deep_us;     /* longest nap after seconds without any; 0: four times max_us */
 };
 
 static inline void nap_worked(struct nap *n)
@@ -21,7 +22,7 @@ static inline void nap_worked(struct nap *n)
 	n->idle_rounds = 0;
 }
 
-/* Called after a round without work: spins at first, then sleeps up to max_us. */
+/* Called after a round without work: spins at first, then sleeps up to max_us, later deep_us. */
 void nap_idle(struct nap *n);
 
 #endif

@@ -84,72 +84,87 @@ static void text_octet(struct content *c, uint8_t o, bool first)
 		header_octet(c, o, first);
 }
 
-/* Takes one octet; returns how many octets of out it made (0, 1 or 2). */
-static size_t octet(struct content *c, uint8_t o, uint8_t *out)
-{
-	size_t n = 0;
+/* One handler a state: takes an octet, returns how many octets of out it made (0, 1 or 2). */
+typedef size_t octet_handler(struct content *c, uint8_t o, uint8_t *out);
 
-	switch (c->state) {
-	case CONTENT_LINE_START:
-		if (o == '.') {
-			c->state = CONTENT_DOT;
-			return 0;
-		}
-		if (o == '\r') {
-			/* an empty line ends the header at its LF */
-			c->line_is_field = false;
-			c->name_bytes = 0;
-			c->name_done = false;
-			c->state = CONTENT_CR;
-			out[0] = o;
-			return 1;
-		}
-		break;
-	case CONTENT_TEXT:
-		if (o == '\r') {
-			c->state = CONTENT_CR;
-			out[0] = o;
-			return 1;
-		}
-		text_octet(c, o, false);
-		out[0] = o;
-		return 1;
-	case CONTENT_CR:
-		out[0] = o;
-		if (o == '\n') {
-			line_end(c, !c->line_is_field && c->name_bytes == 0 && !c->name_done);
-			c->state = CONTENT_LINE_START;
-			return 1;
-		}
-		c->bad_line_end = true;
-		if (o != '\r')
-			c->state = CONTENT_TEXT;
-		return 1;
-	case CONTENT_DOT:
-		if (o == '\r') {
-			c->state = CONTENT_DOT_CR;
-			return 0;
-		}
-		break;
-	case CONTENT_DOT_CR:
-		if (o == '\n') {
-			c->state = CONTENT_END;
-			return 0;
-		}
-		/* ". CR x": the CR is alone; the dot was transparency */
-		c->bad_line_end = true;
-		out[n++] = '\r';
-		break;
-	case CONTENT_END:
+static size_t at_line_start(struct content *c, uint8_t o, uint8_t *out)
+{
+	if (o == '.') {
+		c->state = CONTENT_DOT;
 		return 0;
 	}
-	text_octet(c, o, c->state != CONTENT_DOT_CR);
-	c->state = CONTENT_TEXT;
-	if (o == '\r' && n > 0)
+	out[0] = o;
+	if (o == '\r') {
+		/* an empty line ends the header at its LF */
+		c->line_is_field = false;
+		c->name_bytes = 0;
+		c->name_done = false;
 		c->state = CONTENT_CR;
-	out[n++] = o;
-	return n;
+		return 1;
+	}
+	text_octet(c, o, true);
+	c->state = CONTENT_TEXT;
+	return 1;
 }
+
+static size_t in_text(struct content *c, uint8_t o, uint8_t *out)
+{
+	out[0] = o;
+	if (o == '\r')
+		c->state = CONTENT_CR;
+	else
+		text_octet(c, o, false);
+	return 1;
+}
+
+static size_t after_cr(struct content *c, uint8_t o, uint8_t *out)
+{
+	out[0] = o;
+	if (o == '\n') {
+		line_end(c, !c->line_is_field && c->name_bytes == 0 && !c->name_done);
+		c->state = CONTENT_LINE_START;
+		return 1;
+	}
+	c->bad_line_end = true;
+	if (o != '\r')
+		c->state = CONTENT_TEXT;
+	return 1;
+}
+
+static size_t after_dot(struct content *c, uint8_t o, uint8_t *out)
+{
+	if (o == '\r') {
+		c->state = CONTENT_DOT_CR;
+		return 0;
+	}
+	/* the dot was transparency; what follows begins the line */
+	text_octet(c, o, true);
+	c->state = CONTENT_TEXT;
+	out[0] = o;
+	return 1;
+}
+
+static size_t after_dot_cr(struct content *c, uint8_t o, uint8_t *out)
+{
+	if (o == '\n') {
+		c->state = CONTENT_END;
+		return 0;
+	}
+	/* ". CR x": the CR is alone, the dot was transparency */
+	c->bad_line_end = true;
+	out[0] = '\r';
+	out[1] = o;
+	c->state = o == '\r' ? CONTENT_CR : CONTENT_TEXT;
+	return 2;
+}
+
+static octet_handler *const handlers[] = {
+	[CONTENT_LINE_START] = at_line_start,
+	[CONTENT_TEXT] = in_text,
+	[CONTENT_CR] = after_cr,
+	[CONTENT_DOT] = after_dot,
+	[CONTENT_DOT_CR] = after_dot_cr,
+};
 
 size_t content_feed(struct content *c, const uint8_t *in, size_t n, uint8_t *out, size_t *used)
 {
@@ -168,7 +183,7 @@ size_t content_feed(struct content *c, const uint8_t *in, size_t n, uint8_t *out
 			if (i == n)
 				break;
 		}
-		made += octet(c, in[i++], out + made);
+		made += handlers[c->state](c, in[i++], out + made);
 	}
 	*used = i;
 	return made;

@@ -14,7 +14,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-enum { CHUNK_BLOCK = 65536, CALL_RING = 64, LONGEST_NAP_US = 500 };
+enum { CHUNK_BLOCK = 65536, CALL_RING = 64, LONGEST_NAP_US = 500, DEEP_NAP_US = 2000 };
 
 COUNTER_TABLE(worker, WORKER_COUNTERS)
 
@@ -127,10 +127,13 @@ static void rest(struct worker *w, struct nap *nap, uint64_t now_us)
 	uint64_t next = timer_next(w->shard.timers);
 
 	nap->max_us = LONGEST_NAP_US;
+	nap->deep_us = DEEP_NAP_US;
 	if (next <= now_us)
 		return;
 	if (next - now_us < nap->max_us)
 		nap->max_us = (uint32_t)(next - now_us);
+	if (next - now_us < nap->deep_us)
+		nap->deep_us = (uint32_t)(next - now_us);
 	counter_inc(&w->counters[worker_naps]);
 	nap_idle(nap);
 }

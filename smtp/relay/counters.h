@@ -5,7 +5,7 @@
 #include "base/counter.h"
 
 #define RELAY_COUNTERS(X)                                                                          \
-	X(relay, queue_entries, "messages", "messages in the queue of this worker")                       \
+	X(relay, queue_entries, "messages", "messages in the queue of this worker")                \
 	X(relay, queue_full, "messages", "messages left to the next start: no queue entry")        \
 	X(relay, attempts, "attempts", "delivery attempts begun")                                  \
 	X(relay, delivered, "recipients", "recipients taken by a next hop")                        \

@@ -229,8 +229,7 @@ static struct chunk *input_room(struct smtp_session *s, enum chunk_size size)
 static void line_ready(struct smtp_session *s, char *line, size_t n)
 {
 	struct smtp_worker *w = s->worker;
-	size_t most = s->phase == PHASE_AUTH ? AUTH_LINE : COMMAND_LINE;
-	bool too_long = s->discarding_line || n > most;
+	bool too_long = s->discarding_line || n > AUTH_LINE;
 
 	smtp_count(w, smtp_commands);
 	s->discarding_line = false;

@@ -163,7 +163,7 @@ static const struct schema_row tls_rows[] = {
 	 .help = "the server certificate; more than one " LATER},
 	{"minimum", SCHEMA_CHOICE, FIELD(config_tls, minimum), .preset = "1.2",
 	 .choices = tls_minimum_choices, .help = "oldest TLS version taken"},
-	{"tickets", .not_yet = LATER ": sessions resume on the instance that issued them"},
+	{"tickets", .not_yet = LATER},
 	{"client_ca", .not_yet = LATER ", nor is AUTH EXTERNAL"},
 	{},
 };
@@ -293,7 +293,7 @@ static const struct schema_row relay_rows[] = {
 static const struct schema_row log_rows[] = {
 	{"level", SCHEMA_CHOICE, FIELD(config_control, log_level), .preset = "info",
 	 .reloadable = true, .choices = log_level_choices, .help = "what goes to stderr"},
-	{"records", .not_yet = LATER ": one line a message goes to the log at level info"},
+	{"records", .not_yet = LATER},
 	{},
 };
 

@@ -81,9 +81,9 @@ static bool owns(void *arg, const struct ip_addr *l, uint16_t lp, const struct i
 
 static void note(struct script *x, const char *event, struct stream *s)
 {
-	if (x->log[0] != '\0')
-		strcat(x->log, " ");
-	strcat(x->log, event);
+	size_t n = strlen(x->log);
+
+	snprintf(x->log + n, sizeof(x->log) - n, n > 0 ? " %s" : "%s", event);
 	if (x->on_event != NULL)
 		x->on_event(x, event, s);
 }

@@ -17,6 +17,11 @@ void hop_failed(struct hop *h, struct relay_worker *w, const char *why)
 	char addr[ADDR_TEXT_BYTES];
 	uint64_t us = HOP_FIRST_US;
 
+	relay_count(w, relay_connect_failed);
+	snprintf(h->last_error, sizeof(h->last_error), "%s", why);
+	/* connections opened together fail together: that is one failure of the hop */
+	if (!hop_usable(w, h))
+		return;
 	for (unsigned i = 0; i < h->failures && us < HOP_MAX_US; i++)
 		us *= 2;
 	if (us > HOP_MAX_US)
@@ -24,8 +29,6 @@ void hop_failed(struct hop *h, struct relay_worker *w, const char *why)
 	us += shard_random(w->shard) % (us / 4 + 1);
 	h->failures++;
 	h->closed_until_us = w->shard->now_us + us;
-	snprintf(h->last_error, sizeof(h->last_error), "%s", why);
-	relay_count(w, relay_connect_failed);
 	if (h->failures == 1 || h->failures % 16 == 0)
 		log_warning("relay", "next hop [%s]:%u: %s; next try in %llu ms",
 			    addr_text(&h->config.address, addr), h->config.port, why,

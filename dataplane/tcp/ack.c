@@ -2,6 +2,7 @@
 #include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/input.h"
 #include "dataplane/tcp/rto.h"
+#include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/send.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
@@ -38,6 +39,7 @@ static void advance(struct stream *s, const struct segment *g)
 	s->retries = s->probes = 0;
 	send_acked(s, g->ack - fin_acked);
 	congestion_acked(s, acked);
+	sack_advance(s);
 	if (s->snd_una == s->snd_max)
 		timers_stop_retransmit(s);
 	else
@@ -75,12 +77,23 @@ void input_ack(struct stream *s, const struct segment *g)
 {
 	if (seq_lt(g->ack, s->snd_una))
 		return;
-	bool duplicate = is_duplicate(s, g);
+	bool duplicate = is_duplicate(s, g), sack = (s->flags & F_SACK) != 0;
+	uint32_t una = s->snd_una, known = sack ? sack_covered(s, s->snd_max) : 0;
+
 	learn_window(s, g);
-	if (seq_gt(g->ack, s->snd_una))
+	if (sack)
+		sack_learn(s, g);
+	uint32_t news = sack ? sack_covered(s, s->snd_max) - known : 0;
+	if (seq_gt(g->ack, una)) {
+		/* What was SACKed before is not delivered twice. */
+		uint32_t before = sack ? sack_covered(s, g->ack) : 0;
 		advance(s, g);
-	else if (duplicate)
+		news += s->snd_una - una - before;
+	} else if (sack ? news > 0 : duplicate) {
 		congestion_duplicate_ack(s);
+	}
+	if (sack && s->state != TCP_CLOSED)
+		congestion_delivered(s, news);
 	/* Opened again after a probe: send at once, no need to wait for the timer. */
 	if ((s->flags & F_PERSIST) != 0 && s->snd_wnd > 0 && s->snd_una == s->snd_nxt &&
 	    s->snd_wnd >= s->mss)

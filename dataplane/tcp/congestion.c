@@ -1,6 +1,7 @@
 /* congestion.c - NewReno */
 #include "dataplane/tcp/congestion.h"
 
+#include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
 
@@ -43,11 +44,15 @@ void congestion_init(struct stream *s)
 	s->ssthresh = UINT32_MAX;
 }
 
-uint32_t congestion_window(const struct stream *s)
+uint32_t congestion_room(const struct stream *s)
 {
-	if ((s->flags & (F_RECOVERY | F_LOSS)) == 0 && s->dupacks < DUPLICATE_THRESHOLD)
-		return s->cwnd + (uint32_t)s->dupacks * s->mss;
-	return s->cwnd;
+	uint32_t cwnd = s->cwnd, pipe = sack_pipe(s);
+
+	/* Each of the first two duplicate ACKs tells of a segment that has left the network; with
+	 * SACK pipe knows that by itself. */
+	if ((s->flags & (F_RECOVERY | F_LOSS | F_SACK)) == 0 && s->dupacks < DUPLICATE_THRESHOLD)
+		cwnd += (uint32_t)s->dupacks * s->mss;
+	return cwnd > pipe ? cwnd - pipe : 0;
 }
 
 static void recovery_acked(struct stream *s, uint32_t acked)
@@ -56,9 +61,13 @@ static void recovery_acked(struct stream *s, uint32_t acked)
 
 	if (seq_ge(s->snd_una, s->active->recover)) {
 		s->flags &= ~(uint32_t)(F_RECOVERY | F_RETRANSMIT);
-		s->cwnd = u32_min(s->ssthresh, u32_max(flight, s->mss) + s->mss);
+		s->cwnd = (s->flags & F_SACK) != 0
+				  ? s->ssthresh
+				  : u32_min(s->ssthresh, u32_max(flight, s->mss) + s->mss);
 		return;
 	}
+	if ((s->flags & F_SACK) != 0)
+		return; /* congestion_delivered() follows */
 	/* Partial: the next hole begins here; what left the network leaves cwnd. */
 	s->flags |= F_RETRANSMIT;
 	s->cwnd = s->cwnd > acked + s->mss ? s->cwnd - acked : s->mss;
@@ -79,21 +88,37 @@ void congestion_acked(struct stream *s, uint32_t acked)
 		s->stack->congestion->grow(s, acked);
 }
 
+static void enter_recovery(struct stream *s)
+{
+	if ((s->flags & (F_RECOVERY | F_LOSS)) != 0 || s->active == NULL)
+		return;
+	count(s->stack, tcp_fast_retransmits);
+	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una);
+	s->cwnd = s->ssthresh;
+	s->active->recover = s->snd_max;
+	s->flags |= F_RECOVERY | F_RETRANSMIT;
+	if ((s->flags & F_SACK) != 0)
+		sack_begin_recovery(s);
+	else
+		s->cwnd += DUPLICATE_THRESHOLD * s->mss;
+}
+
 void congestion_duplicate_ack(struct stream *s)
 {
 	if (s->dupacks < UINT8_MAX)
 		s->dupacks++;
-	if ((s->flags & F_RECOVERY) != 0) {
+	if ((s->flags & (F_RECOVERY | F_SACK)) == F_RECOVERY)
 		s->cwnd = u32_min(s->cwnd + s->mss, CWND_CEILING);
-		return;
-	}
-	if (s->dupacks != DUPLICATE_THRESHOLD || (s->flags & F_LOSS) != 0 || s->active == NULL)
-		return;
-	count(s->stack, tcp_fast_retransmits);
-	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una);
-	s->cwnd = s->ssthresh + DUPLICATE_THRESHOLD * s->mss;
-	s->active->recover = s->snd_max;
-	s->flags |= F_RECOVERY | F_RETRANSMIT;
+	else if (s->dupacks == DUPLICATE_THRESHOLD)
+		enter_recovery(s);
+}
+
+void congestion_delivered(struct stream *s, uint32_t delivered)
+{
+	if (seq_gt(sack_lost_edge(s), s->snd_una))
+		enter_recovery(s);
+	if ((s->flags & F_RECOVERY) != 0)
+		sack_reduce(s, delivered);
 }
 
 void congestion_timeout(struct stream *s)
@@ -103,6 +128,7 @@ void congestion_timeout(struct stream *s)
 	s->cwnd = s->mss;
 	s->dupacks = 0;
 	s->flags &= ~(uint32_t)F_RECOVERY;
+	sack_forget(s);
 	if (s->active == NULL)
 		return; /* only a FIN is outstanding */
 	s->active->acked_bytes = 0;

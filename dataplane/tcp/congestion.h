@@ -1,6 +1,6 @@
 /*
  * congestion.h - how much may be in flight: the window (RFC 5681, 6928, 3465) and loss recovery
- * without SACK (NewReno, RFC 6582; limited transmit, RFC 3042).
+ * (NewReno, RFC 6582, with limited transmit, RFC 3042; or, where SACK was negotiated, sack.h).
  *
  * The growth and reduction rules are a table of operations, one a algorithm.
  *
@@ -24,11 +24,13 @@ struct congestion_ops {
 extern const struct congestion_ops congestion_newreno;
 
 void congestion_init(struct stream *s);
-/* cwnd and what limited transmit adds to it */
-uint32_t congestion_window(const struct stream *s);
+/* What may still be sent by cwnd alone */
+uint32_t congestion_room(const struct stream *s);
 /* snd_una has moved by acked */
 void congestion_acked(struct stream *s, uint32_t acked);
 void congestion_duplicate_ack(struct stream *s);
+/* Where SACK was negotiated: an ACK has told of so many bytes delivered. */
+void congestion_delivered(struct stream *s, uint32_t delivered);
 /* The retransmission timer has expired; called before retries counts it. */
 void congestion_timeout(struct stream *s);
 /* Nothing was sent for an RTO. */

@@ -26,6 +26,8 @@
 	X(tcp, receive_no_memory, "segments", "segments dropped for want of a chunk")            \
 	X(tcp, discarded_bytes, "bytes", "bytes that arrived after the stream was closed here")  \
 	X(tcp, fast_retransmits, "events", "losses found by duplicate ACKs")                     \
+	X(tcp, bad_sack, "blocks", "SACK blocks of what was never sent or is acknowledged")      \
+	X(tcp, sack_full, "blocks", "SACK blocks ignored because too many holes were known")     \
 	X(tcp, timeouts, "events", "retransmission timer expiries")                              \
 	X(tcp, zero_window_probes, "segments", "window probes sent")                             \
 	X(tcp, keepalive_probes, "segments", "keepalive probes sent")                            \

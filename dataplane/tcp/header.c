@@ -5,6 +5,7 @@
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/output.h"
 #include "dataplane/tcp/receive.h"
+#include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/send.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
@@ -108,10 +109,26 @@ static uint16_t window_field(struct stream *s, uint8_t flags)
 	return (uint16_t)u32_min(window, 65535);
 }
 
+/* Timestamp, and SACK blocks where a full segment is not cut for them: every hole has been told
+ * of by a pure ACK already. */
+static size_t running_options(const struct stream *s, const struct header_segment *h, uint8_t *to)
+{
+	size_t n = 0, room = OPTIONS_MAX_BYTES;
+
+	if ((s->flags & F_TIMESTAMPS) != 0)
+		n = options_write_timestamp(to, stack_now_ms(s->stack) + s->ts_offset,
+					    s->ts_recent);
+	if (h->bytes > 0 && s->mss - h->bytes < room - n)
+		room = n + s->mss - h->bytes;
+	if ((h->flags & WIRE_RST) == 0)
+		n += sack_write(s, to + n, room - n);
+	return n;
+}
+
 bool header_send(struct stream *s, const struct header_segment *h)
 {
 	struct tcp_stack *t = s->stack;
-	uint8_t timestamp[OPTION_TIMESTAMP_BYTES];
+	uint8_t options[OPTIONS_MAX_BYTES];
 	struct parts x = {
 		.key = &s->key,
 		.seq = h->seq,
@@ -125,10 +142,9 @@ bool header_send(struct stream *s, const struct header_segment *h)
 		x.ack = s->rcv_nxt;
 	if ((h->flags & WIRE_RST) == 0)
 		x.window = window_field(s, h->flags);
-	if ((s->flags & F_TIMESTAMPS) != 0 && (h->flags & WIRE_SYN) == 0) {
-		x.options = timestamp;
-		x.option_bytes = options_write_timestamp(timestamp, stack_now_ms(t) + s->ts_offset,
-							 s->ts_recent);
+	if ((h->flags & WIRE_SYN) == 0) {
+		x.options = options;
+		x.option_bytes = running_options(s, h, options);
 	}
 	if (!transmit(t, s, &x, h->control))
 		return false;

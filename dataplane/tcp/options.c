@@ -9,6 +9,7 @@ enum {
 	KIND_MSS,
 	KIND_SCALE,
 	KIND_SACK_PERMITTED,
+	KIND_SACK,
 	KIND_TIMESTAMP = 8,
 	KINDS,
 	MAX_SCALE = 14,
@@ -38,15 +39,35 @@ static void read_timestamp(struct tcp_options *o, const uint8_t *p)
 	o->ts_echo = wire_get32(p + 6);
 }
 
+static void read_sack(struct tcp_options *o, const uint8_t *p)
+{
+	unsigned n = (p[1] - 2u) / 8;
+
+	for (o->sacks = 0; o->sacks < n && o->sacks < OPTION_SACK_BLOCKS; o->sacks++) {
+		const uint8_t *b = p + 2 + 8 * o->sacks;
+		o->sack[o->sacks] = (struct range){wire_get32(b), wire_get32(b + 4)};
+	}
+}
+
+/* bytes: of the option; more by multiples of step, if that is not 0 */
 static const struct {
-	uint8_t bytes;
+	uint8_t bytes, step;
 	void (*read)(struct tcp_options *o, const uint8_t *p);
 } kinds[KINDS] = {
-	[KIND_MSS] = {4, read_mss},
-	[KIND_SCALE] = {3, read_scale},
-	[KIND_SACK_PERMITTED] = {2, read_sack_permitted},
-	[KIND_TIMESTAMP] = {10, read_timestamp},
+	[KIND_MSS] = {4, 0, read_mss},
+	[KIND_SCALE] = {3, 0, read_scale},
+	[KIND_SACK_PERMITTED] = {2, 0, read_sack_permitted},
+	[KIND_SACK] = {10, 8, read_sack},
+	[KIND_TIMESTAMP] = {10, 0, read_timestamp},
 };
+
+static bool known_length(uint8_t kind, uint8_t bytes)
+{
+	if (kind >= KINDS || kinds[kind].bytes == 0 || bytes < kinds[kind].bytes)
+		return false;
+	unsigned more = bytes - kinds[kind].bytes;
+	return kinds[kind].step == 0 ? more == 0 : more % kinds[kind].step == 0;
+}
 
 bool options_parse(struct tcp_options *o, const uint8_t *p, size_t n)
 {
@@ -61,7 +82,7 @@ bool options_parse(struct tcp_options *o, const uint8_t *p, size_t n)
 			return false;
 		uint8_t kind = p[0], bytes = p[1];
 		/* A known kind with another length is skipped like an unknown one. */
-		if (kind < KINDS && kinds[kind].bytes == bytes)
+		if (known_length(kind, bytes))
 			kinds[kind].read(o, p);
 		p += bytes;
 		n -= bytes;
@@ -149,6 +170,20 @@ size_t options_write_syn(uint8_t *to, const struct tcp_options *o, enum tcp_opti
 	};
 
 	return (size_t)(write[layout](to, o) - to);
+}
+
+size_t options_write_sack(uint8_t *to, const struct range *block, unsigned n)
+{
+	if (n == 0)
+		return 0;
+	uint8_t *p = put_nops(to, 2);
+	*p++ = KIND_SACK;
+	*p++ = (uint8_t)(2 + 8 * n);
+	for (unsigned i = 0; i < n; i++, p += 8) {
+		wire_put32(p, block[i].from);
+		wire_put32(p + 4, block[i].to);
+	}
+	return (size_t)(p - to);
 }
 
 size_t options_write_timestamp(uint8_t *to, uint32_t value, uint32_t echo)

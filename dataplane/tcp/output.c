@@ -4,6 +4,7 @@
 #include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/header.h"
 #include "dataplane/tcp/receive.h"
+#include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/segment.h"
 #include "dataplane/tcp/send.h"
 #include "dataplane/tcp/seq.h"
@@ -56,13 +57,15 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 static bool send_again(struct stream *s)
 {
 	uint32_t data_end = seq_min(s->snd_end, s->snd_max);
-	uint32_t n = seq_lt(s->snd_una, data_end) ? u32_min(data_end - s->snd_una, s->mss) : 0;
+	uint32_t hole_end = sack_hole_end(s, s->snd_una, data_end);
+	uint32_t n = seq_lt(s->snd_una, hole_end) ? u32_min(hole_end - s->snd_una, s->mss) : 0;
 	bool fin = fin_outstanding(s) && s->snd_una + n == s->snd_end;
 
 	if (n > 0 || fin) {
 		if (!send_slice(s, s->snd_una, n, fin))
 			return false;
 		s->snd_nxt = seq_max(s->snd_nxt, s->snd_una + n + fin);
+		sack_sent(s, s->snd_una, n);
 	}
 	s->flags &= ~(uint32_t)F_RETRANSMIT;
 	return true;
@@ -79,33 +82,72 @@ static bool too_silly(const struct stream *s, uint32_t n, uint32_t queued)
 
 static uint32_t usable_window(const struct stream *s)
 {
-	uint32_t cwnd = congestion_window(s), flight = s->snd_nxt - s->snd_una;
-	uint32_t window = u32_min(s->snd_wnd, cwnd);
+	uint32_t flight = s->snd_nxt - s->snd_una;
+	uint32_t window = s->snd_wnd > flight ? s->snd_wnd - flight : 0;
 
-	return window > flight ? window - flight : 0;
+	return u32_min(window, congestion_room(s));
+}
+
+/* The piece at snd_nxt that may go now; false: none. */
+static bool next_piece(struct stream *s, uint32_t *n, bool *fin)
+{
+	bool fin_queued = (s->flags & F_FIN_QUEUED) != 0;
+
+	/* Behind a timeout, what the peer has SACKed is passed over. */
+	if (seq_lt(s->snd_nxt, s->snd_max))
+		s->snd_nxt = sack_skip(s, s->snd_nxt);
+	if (seq_ge(s->snd_nxt, s->snd_end + fin_queued))
+		return false;
+	uint32_t queued = s->snd_end - s->snd_nxt;
+	*n = u32_min(u32_min(queued, usable_window(s)), s->mss);
+	*n = sack_hole_end(s, s->snd_nxt, s->snd_nxt + *n) - s->snd_nxt;
+	*fin = fin_queued && *n == queued && s->snd_nxt + *n - s->snd_una < s->snd_wnd;
+	if ((*n > 0 || *fin) && !too_silly(s, *n, queued))
+		return true;
+	if (*n < queued && s->snd_nxt - s->snd_una + s->mss <= s->snd_wnd)
+		s->flags |= F_CWND_LIMITED;
+	return false;
 }
 
 static bool send_new(struct stream *s, bool *sent)
 {
-	bool fin_queued = (s->flags & F_FIN_QUEUED) != 0;
+	uint32_t n;
+	bool fin;
 
 	s->flags &= ~(uint32_t)F_CWND_LIMITED;
-	while (seq_lt(s->snd_nxt, s->snd_end + fin_queued)) {
-		uint32_t queued = s->snd_end - s->snd_nxt, usable = usable_window(s);
-		uint32_t n = u32_min(u32_min(queued, usable), s->mss);
-		bool fin = fin_queued && n == queued && s->snd_nxt + n - s->snd_una < s->snd_wnd;
-
-		if ((n == 0 && !fin) || too_silly(s, n, queued)) {
-			if (n < queued && s->snd_nxt - s->snd_una + s->mss <= s->snd_wnd)
-				s->flags |= F_CWND_LIMITED;
-			break;
-		}
+	while (next_piece(s, &n, &fin)) {
 		if (!send_slice(s, s->snd_nxt, n, fin))
 			return false;
 		s->snd_nxt += n + fin;
 		*sent = true;
 	}
 	s->flags &= ~(uint32_t)F_OVERRIDE;
+	return true;
+}
+
+/* RFC 6675 section 5, step C: as long as pipe leaves room for a segment. */
+static bool send_recovering(struct stream *s)
+{
+	while (congestion_room(s) >= s->mss) {
+		uint32_t fresh_n = 0, seq = s->snd_nxt, n;
+		bool fin = false, fresh = next_piece(s, &fresh_n, &fin);
+
+		if (sack_next_retransmit(s, fresh, &seq, &n)) {
+			fin = fin_outstanding(s) && seq + n == s->snd_end;
+		} else if (fresh) {
+			seq = s->snd_nxt;
+			n = fresh_n;
+			s->snd_nxt += n + fin;
+		} else {
+			break;
+		}
+		if (!send_slice(s, seq, n, fin)) {
+			if (seq_ge(seq, s->snd_max))
+				s->snd_nxt = seq;
+			return false;
+		}
+		sack_sent(s, seq, n);
+	}
 	return true;
 }
 
@@ -161,7 +203,8 @@ bool output_stream(struct stream *s)
 		return false;
 	if ((s->flags & F_PROBE) != 0 && !send_probe(s))
 		return false;
-	if (!send_new(s, &sent))
+	if ((s->flags & (F_RECOVERY | F_SACK)) == (F_RECOVERY | F_SACK) ? !send_recovering(s)
+									: !send_new(s, &sent))
 		return false;
 	if (!sent && has_unsent(s) && s->snd_nxt == s->snd_una && s->due_us[DUE_RETRANSMIT] == 0)
 		timers_start_persist(s);
@@ -230,6 +273,7 @@ static struct tcp_options syn_options(const struct stream *s)
 		.mss = output_mss(s->stack, &s->key),
 		.has_scale = reply ? (s->flags & F_SCALING) != 0 : c->window_scaling,
 		.scale = s->scales & 15,
+		.sack_permitted = reply ? (s->flags & F_SACK) != 0 : c->sack,
 		.has_timestamp = reply ? (s->flags & F_TIMESTAMPS) != 0 : c->timestamps,
 		.ts_value = stack_now_ms(s->stack) + s->ts_offset,
 		.ts_echo = reply ? s->ts_recent : 0,

@@ -88,31 +88,11 @@ static void reorder_free(struct stream *s)
 	s->flags &= ~(uint32_t)F_FIN_AHEAD;
 }
 
-/* Whether from..to can be noted: it touches a range or there is a place for one more. */
-static bool range_fits(const struct reorder *r, uint32_t from, uint32_t to)
+/* The latest segment is what the next SACK begins with. */
+static void remember(struct reorder *r, uint32_t seq)
 {
-	if (r->n < REORDER_RANGES)
-		return true;
-	for (unsigned i = 0; i < r->n; i++) {
-		if (seq_le(r->range[i].from, to) && seq_ge(r->range[i].to, from))
-			return true;
-	}
-	return false;
-}
-
-static void range_add(struct reorder *r, uint32_t from, uint32_t to)
-{
-	unsigned i = 0, j;
-
-	while (i < r->n && seq_lt(r->range[i].to, from))
-		i++;
-	for (j = i; j < r->n && seq_le(r->range[j].from, to); j++) {
-		from = seq_min(from, r->range[j].from);
-		to = seq_max(to, r->range[j].to);
-	}
-	memmove(&r->range[i + 1], &r->range[j], (r->n - j) * sizeof(r->range[0]));
-	r->range[i] = (struct range){from, to};
-	r->n = (uint16_t)(r->n - (j - i) + 1);
+	memmove(&r->recent[1], &r->recent[0], (REORDER_RECENT - 1) * sizeof(r->recent[0]));
+	r->recent[0] = seq;
 }
 
 /* Ranges that rcv_nxt has reached are in order now. */
@@ -139,13 +119,14 @@ static void beyond_hole(struct stream *s, uint32_t seq, const uint8_t *data, uin
 	if ((s->flags & F_RELEASED) != 0)
 		return;
 	struct reorder *r = reorder_of(s);
-	if (r == NULL || !range_fits(r, seq, seq + n)) {
+	if (r == NULL || !ranges_fit(r->range, r->n, REORDER_RANGES, seq, seq + n)) {
 		count(s->stack, r == NULL ? tcp_receive_no_memory : tcp_reorder_full);
 		return;
 	}
 	n = store(s, seq, data, n, false);
 	if (n > 0) {
-		range_add(r, seq, seq + n);
+		r->n = (uint16_t)ranges_add(r->range, r->n, seq, seq + n);
+		remember(r, seq);
 		count(s->stack, tcp_out_of_order);
 	} else if (r->n == 0 && (s->flags & F_FIN_AHEAD) == 0) {
 		reorder_free(s);

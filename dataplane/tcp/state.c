@@ -92,6 +92,8 @@ void state_learn_syn(struct stream *s, const struct tcp_options *o, uint32_t seq
 		s->flags |= F_TIMESTAMPS;
 		s->ts_recent = o->ts_value;
 	}
+	if (o->sack_permitted && c->sack)
+		s->flags |= F_SACK;
 	learn_mss(s, o);
 	s->snd_wnd = s->snd_wnd_max = window;
 	s->snd_wl1 = seq;

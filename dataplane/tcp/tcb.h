@@ -18,6 +18,8 @@
 #include "base/list.h"
 #include "base/timer.h"
 #include "dataplane/tcp/flow_table.h"
+#include "dataplane/tcp/ranges.h"
+#include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/stream.h"
 
 #include <assert.h>
@@ -60,6 +62,7 @@ enum {
 	F_PROBE = 1 << 19,        /* a window or keepalive probe is to be sent */
 	F_OVERRIDE = 1 << 20,     /* a small piece may go (persist timer passed) */
 	F_NO_MEMORY = 1 << 21,    /* stream_write() found no chunk */
+	F_SACK = 1 << 22,         /* negotiated */
 	/* events that wait for tcp_flush(), delivered in this order */
 	F_EVENT_OPENED = 1 << 24,
 	F_EVENT_READABLE = 1 << 25,
@@ -71,16 +74,13 @@ enum {
 /* Deadlines of a stream; one wheel timer stands at the earliest. */
 enum { DUE_RETRANSMIT, DUE_ACK, DUE_IDLE, DUES };
 
-struct range {
-	uint32_t from, to; /* to: one past */
-};
-
-enum { REORDER_RANGES = 31 };
+enum { REORDER_RANGES = 29, REORDER_RECENT = 4 };
 
 /* What arrived beyond rcv_nxt: sorted, disjoint, not adjacent. */
 struct reorder {
 	uint16_t n;
-	uint32_t fin_seq; /* with F_FIN_AHEAD */
+	uint32_t fin_seq;                /* with F_FIN_AHEAD */
+	uint32_t recent[REORDER_RECENT]; /* begins of the latest segments, the latest first */
 	struct range range[REORDER_RANGES];
 };
 
@@ -91,9 +91,10 @@ struct active {
 	struct chunk *snd_cursor; /* where the last slice ended, a hint */
 	/* receive queue, sorted, may have holes; chunk->spare as above */
 	struct chunk *rcv_head, *rcv_tail;
-	struct reorder *reorder; /* NULL: no hole */
-	uint64_t timed_at_us;    /* when timed_seq was sent */
-	handle_t handle, reorder_handle;
+	struct reorder *reorder;  /* NULL: no hole */
+	uint64_t timed_at_us;     /* when timed_seq was sent */
+	struct scoreboard *board; /* NULL: nothing SACKed */
+	handle_t handle, reorder_handle, board_handle;
 	uint32_t timed_seq;   /* the end of the segment being timed */
 	uint32_t rcv_grid;    /* chunks start at rcv_grid + k * capacity */
 	uint32_t recover;     /* RFC 6582 */
@@ -157,7 +158,8 @@ static_assert(offsetof(struct stream, snd_una) == 64, "line 1");
 static_assert(offsetof(struct stream, srtt_us) == 128, "line 2");
 static_assert(offsetof(struct stream, link) == 192, "line 3");
 static_assert(sizeof(struct active) <= 192, "an active block is three cache lines");
-static_assert(sizeof(struct reorder) == 256, "31 ranges in four cache lines");
+static_assert(sizeof(struct reorder) <= 256, "29 ranges in four cache lines");
+static_assert(sizeof(struct scoreboard) <= 256, "28 ranges in four cache lines");
 
 static inline unsigned snd_scale(const struct stream *s)
 {

@@ -40,6 +40,7 @@ void tcp_config_default(struct tcp_config *c)
 		.keep_count = 9,
 		.challenge_acks_per_s = 1000,
 		.timestamps = true,
+		.sack = true,
 		.window_scaling = true,
 	};
 }
@@ -75,10 +76,11 @@ static bool allocate(struct tcp_stack *t)
 	t->streams = slab_create(sizeof(struct stream), t->config.max_streams);
 	t->actives = slab_create(sizeof(struct active), t->config.max_streams);
 	t->reorders = slab_create(sizeof(struct reorder), t->config.max_streams);
+	t->boards = slab_create(sizeof(struct scoreboard), t->config.max_streams);
 	return flow_table_init(&t->flows, t->config.max_streams + t->config.max_time_wait,
 			       &flow_secret) == 0 &&
 	       time_wait_init(&t->time_wait, t, t->config.max_time_wait) == 0 &&
-	       t->streams != NULL && t->actives != NULL && t->reorders != NULL;
+	       t->streams != NULL && t->actives != NULL && t->reorders != NULL && t->boards != NULL;
 }
 
 struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
@@ -131,6 +133,7 @@ void tcp_destroy(struct tcp_stack *t)
 	slab_destroy(t->streams);
 	slab_destroy(t->actives);
 	slab_destroy(t->reorders);
+	slab_destroy(t->boards);
 	free(t);
 }
 
@@ -164,7 +167,8 @@ void stream_rest(struct stream *s)
 {
 	struct active *a = s->active;
 
-	if (a == NULL || a->snd_head != NULL || a->rcv_head != NULL || a->reorder != NULL)
+	if (a == NULL || a->board != NULL || a->snd_head != NULL || a->rcv_head != NULL ||
+	    a->reorder != NULL)
 		return;
 	s->flags &= ~(uint32_t)(F_TIMING | F_RECOVERY | F_LOSS);
 	slab_free(s->stack->actives, a->handle);

@@ -67,7 +67,7 @@ struct tcp_config {
 	uint32_t time_wait_us, fin_wait2_us;
 	uint32_t keep_idle_s, keep_interval_s, keep_count;
 	uint32_t challenge_acks_per_s; /* RFC 5961 section 7 */
-	bool timestamps, window_scaling;
+	bool timestamps, window_scaling, sack;
 };
 void tcp_config_default(struct tcp_config *c);
 

@@ -59,6 +59,20 @@ static uint32_t send_list_bytes(const struct stream *s)
 	return bytes;
 }
 
+static void check_board(uint64_t seed, const struct stream *s)
+{
+	const struct scoreboard *k = s->active == NULL ? NULL : s->active->board;
+
+	MUST(seed, k == NULL || (s->flags & F_SACK) != 0);
+	for (unsigned i = 0; k != NULL && i < k->n; i++) {
+		uint32_t before = i == 0 ? s->snd_una : k->sacked[i - 1].to;
+		MUST(seed, seq_lt(before, k->sacked[i].from));
+		MUST(seed, seq_lt(k->sacked[i].from, k->sacked[i].to));
+		MUST(seed, seq_le(k->sacked[i].to, s->snd_max));
+	}
+	MUST(seed, sack_pipe(s) <= 2 * (s->snd_nxt - s->snd_una));
+}
+
 static void check_sending(uint64_t seed, const struct stream *s)
 {
 	bool data = s->state >= TCP_ESTABLISHED;
@@ -70,7 +84,8 @@ static void check_sending(uint64_t seed, const struct stream *s)
 	MUST(seed, send_list_bytes(s) == send_queued(s));
 	if (!data)
 		return;
-	MUST(seed, s->cwnd >= s->mss);
+	MUST(seed, s->cwnd >= s->mss || (s->flags & F_RECOVERY) != 0);
+	check_board(seed, s);
 	bool unsent = seq_lt(s->snd_nxt, s->snd_end + ((s->flags & F_FIN_QUEUED) != 0));
 	MUST(seed, !unsent || s->due_us[DUE_RETRANSMIT] != 0 || (s->flags & F_STARVED) != 0);
 }

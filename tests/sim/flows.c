@@ -278,6 +278,7 @@ static void configure(uint64_t *r, struct tcp_config *c)
 	c->send_limit = limits[random_below(r, 4)];
 	c->timestamps = random_below(r, 4) != 0;
 	c->window_scaling = random_below(r, 4) != 0;
+	c->sack = random_below(r, 4) != 0;
 	c->option_layout = (enum tcp_option_layout)random_below(r, 2);
 	c->syn_retries = c->synack_retries = 12;
 	c->rto_max_us = 20 * SECOND;
@@ -293,7 +294,7 @@ static void make_net(struct run *run, const struct net_conditions *conditions)
 	uint64_t *r = &run->random;
 
 	net_options_default(&o);
-	o.seed = random_next(r);
+	o.seed = run->seed;
 	o.conditions = *conditions;
 	o.ip6 = random_below(r, 3) == 0;
 	/* Some runs begin just before the millisecond clock wraps at 2^32. */

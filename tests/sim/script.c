@@ -135,7 +135,7 @@ struct script *script_create(void (*configure)(struct tcp_config *c))
 				  .random64 = draw,
 				  .random_arg = x};
 	tcp_config_default(&x->config);
-	x->config.timestamps = x->config.window_scaling = false;
+	x->config.timestamps = x->config.window_scaling = x->config.sack = false;
 	x->config.max_streams = 256;
 	x->config.max_time_wait = 16;
 	if (configure != NULL)

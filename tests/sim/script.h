@@ -69,7 +69,7 @@ struct script {
 	bool (*admit)(void *user, const struct ip_addr *peer);
 };
 
-/* configure may be NULL; it changes the defaults (no timestamps, no scaling, MTU 1500). */
+/* configure may be NULL; it changes the defaults (no timestamps, scaling, SACK; MTU 1500). */
 struct script *script_create(void (*configure)(struct tcp_config *c));
 void script_destroy(struct script *x);
 

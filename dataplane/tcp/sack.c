@@ -1,0 +1,236 @@
+/* sack.c - RFC 6675 on ranges instead of single octets */
+#include "dataplane/tcp/sack.h"
+
+#include "dataplane/tcp/options.h"
+#include "dataplane/tcp/segment.h"
+#include "dataplane/tcp/seq.h"
+#include "dataplane/tcp/stack.h"
+
+enum { DUPLICATE_THRESHOLD = 3 };
+
+static struct scoreboard *board(const struct stream *s)
+{
+	return s->active != NULL ? s->active->board : NULL;
+}
+
+static struct scoreboard *board_taken(struct stream *s)
+{
+	struct active *a = s->active;
+
+	if (a != NULL && a->board == NULL)
+		a->board = slab_alloc(s->stack->boards, &a->board_handle);
+	return a != NULL ? a->board : NULL;
+}
+
+static bool valid(const struct stream *s, const struct range *b)
+{
+	return seq_lt(b->from, b->to) && seq_gt(b->from, s->snd_una) && seq_le(b->to, s->snd_max);
+}
+
+void sack_learn(struct stream *s, const struct segment *g)
+{
+	for (unsigned i = 0; i < g->options.sacks; i++) {
+		const struct range *b = &g->options.sack[i];
+
+		if (!valid(s, b)) {
+			count(s->stack, tcp_bad_sack);
+			continue;
+		}
+		struct scoreboard *k = board_taken(s);
+		if (k == NULL || !ranges_fit(k->sacked, k->n, SACK_RANGES, b->from, b->to)) {
+			count(s->stack, tcp_sack_full);
+			continue;
+		}
+		k->n = (uint16_t)ranges_add(k->sacked, k->n, b->from, b->to);
+	}
+}
+
+void sack_advance(struct stream *s)
+{
+	struct scoreboard *k = board(s);
+
+	if (k == NULL)
+		return;
+	k->n = (uint16_t)ranges_cut(k->sacked, k->n, s->snd_una);
+	/* A peer that acknowledges up to a block, not over it, has thrown the block away. */
+	if (k->n > 0 && k->sacked[0].from == s->snd_una)
+		k->n = 0;
+	k->high_rxt = seq_max(k->high_rxt, s->snd_una);
+	if (k->n == 0 && (s->flags & F_RECOVERY) == 0)
+		sack_forget(s);
+}
+
+void sack_forget(struct stream *s)
+{
+	if (board(s) == NULL)
+		return;
+	slab_free(s->stack->boards, s->active->board_handle);
+	s->active->board = NULL;
+}
+
+uint32_t sack_covered(const struct stream *s, uint32_t to)
+{
+	const struct scoreboard *k = board(s);
+
+	return k != NULL ? ranges_covered(k->sacked, k->n, s->snd_una, to) : 0;
+}
+
+uint32_t sack_lost_edge(const struct stream *s)
+{
+	const struct scoreboard *k = board(s);
+	uint32_t bytes = 0;
+
+	for (unsigned i = k != NULL ? k->n : 0; i > 0; i--) {
+		const struct range *r = &k->sacked[i - 1];
+		bytes += r->to - r->from;
+		if (k->n - i + 1 >= DUPLICATE_THRESHOLD ||
+		    bytes > (DUPLICATE_THRESHOLD - 1u) * s->mss)
+			return r->from;
+	}
+	return s->snd_una;
+}
+
+uint32_t sack_pipe(const struct stream *s)
+{
+	const struct scoreboard *k = board(s);
+	uint32_t flight = s->snd_nxt - s->snd_una;
+
+	if (k == NULL)
+		return flight;
+	uint32_t edge = sack_lost_edge(s);
+	uint32_t lost = edge - s->snd_una - sack_covered(s, edge);
+	uint32_t again = k->high_rxt - s->snd_una - sack_covered(s, k->high_rxt);
+	if ((s->flags & F_RECOVERY) == 0)
+		again = lost = 0;
+	return flight - sack_covered(s, s->snd_nxt) - lost + again;
+}
+
+uint32_t sack_skip(const struct stream *s, uint32_t seq)
+{
+	const struct scoreboard *k = board(s);
+
+	if (k == NULL)
+		return seq;
+	unsigned i = ranges_after(k->sacked, k->n, seq);
+	return i < k->n && seq_le(k->sacked[i].from, seq) ? k->sacked[i].to : seq;
+}
+
+uint32_t sack_hole_end(const struct stream *s, uint32_t seq, uint32_t end)
+{
+	const struct scoreboard *k = board(s);
+
+	if (k == NULL)
+		return end;
+	unsigned i = ranges_after(k->sacked, k->n, seq);
+	return i < k->n ? seq_min(end, k->sacked[i].from) : end;
+}
+
+void sack_begin_recovery(struct stream *s)
+{
+	struct scoreboard *k = board_taken(s);
+
+	if (k == NULL)
+		return;
+	k->high_rxt = s->snd_una;
+	k->rescued = false;
+	k->delivered = k->out = 0;
+	k->flight = s->snd_nxt - s->snd_una;
+}
+
+/* RFC 6937 section 3, with the slow-start reduction bound. */
+void sack_reduce(struct stream *s, uint32_t delivered)
+{
+	struct scoreboard *k = board(s);
+	uint32_t pipe = sack_pipe(s), send = 0;
+
+	if (k == NULL || k->flight == 0)
+		return;
+	k->delivered += delivered;
+	if (pipe > s->ssthresh) {
+		uint64_t due = ((uint64_t)k->delivered * s->ssthresh + k->flight - 1) / k->flight;
+		if (due > k->out)
+			send = (uint32_t)(due - k->out);
+	} else {
+		uint32_t owed = k->delivered > k->out ? k->delivered - k->out : 0;
+		send = u32_min(s->ssthresh - pipe, u32_max(owed, delivered) + s->mss);
+	}
+	s->cwnd = pipe + send;
+}
+
+static bool rescue(struct stream *s, struct scoreboard *k, uint32_t *seq, uint32_t *n)
+{
+	uint32_t end = seq_min(s->active->recover, s->snd_end);
+
+	if (k->rescued || seq_ge(k->high_rxt, end))
+		return false;
+	/* The tail of what was in flight when recovery began, unless the peer has it. */
+	if (k->n > 0 && seq_ge(k->sacked[k->n - 1].to, end))
+		return false;
+	uint32_t low = k->n > 0 ? k->sacked[k->n - 1].to : k->high_rxt;
+	*n = u32_min(end - seq_max(low, k->high_rxt), s->mss);
+	*seq = end - *n;
+	k->rescued = true;
+	return true;
+}
+
+bool sack_next_retransmit(struct stream *s, bool new_data, uint32_t *seq, uint32_t *n)
+{
+	struct scoreboard *k = board(s);
+
+	if (k == NULL)
+		return false;
+	uint32_t from = sack_skip(s, seq_max(k->high_rxt, s->snd_una));
+	uint32_t top = k->n > 0 ? k->sacked[k->n - 1].from : s->snd_una;
+	bool hole = seq_lt(from, top), lost = seq_lt(from, sack_lost_edge(s));
+
+	/* Rules 1 and 3: lost ones before new data, suspected ones behind it. */
+	if (hole && (lost || !new_data)) {
+		*seq = from;
+		*n = u32_min(sack_hole_end(s, from, top) - from, s->mss);
+		return true;
+	}
+	return !new_data && rescue(s, k, seq, n);
+}
+
+void sack_sent(struct stream *s, uint32_t seq, uint32_t n)
+{
+	struct scoreboard *k = board(s);
+
+	if (k == NULL || (s->flags & F_RECOVERY) == 0)
+		return;
+	k->out += n;
+	/* The rescue lies beyond what recovery has come to, and does not count. */
+	if (seq == sack_skip(s, seq_max(k->high_rxt, s->snd_una)) && seq_lt(seq, s->snd_max))
+		k->high_rxt = seq + n;
+}
+
+static unsigned add_block(struct range *block, unsigned n, const struct range *r)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (block[i].from == r->from)
+			return n;
+	}
+	block[n] = *r;
+	return n + 1;
+}
+
+/* RFC 2018 section 4: first the block that holds the latest segment, then those reported before. */
+size_t sack_write(const struct stream *s, uint8_t *to, size_t room)
+{
+	const struct reorder *r = s->active != NULL ? s->active->reorder : NULL;
+	struct range block[OPTION_SACK_BLOCKS];
+	unsigned n = 0, most = room < 4 ? 0 : (unsigned)(room - 4) / 8;
+
+	if (r == NULL || r->n == 0 || (s->flags & F_SACK) == 0)
+		return 0;
+	if (most > OPTION_SACK_BLOCKS)
+		most = OPTION_SACK_BLOCKS;
+	for (unsigned i = 0; i < REORDER_RECENT && n < most; i++) {
+		unsigned at = ranges_after(r->range, r->n, r->recent[i]);
+		if (at < r->n && seq_le(r->range[at].from, r->recent[i]))
+			n = add_block(block, n, &r->range[at]);
+	}
+	for (unsigned i = 0; i < r->n && n < most; i++)
+		n = add_block(block, n, &r->range[i]);
+	return options_write_sack(to, block, n);
+}

@@ -388,11 +388,12 @@ static void close_finishes_what_was_submitted(void **state)
 	uint8_t envelope[512];
 	bool done[8] = {false};
 	struct spool_status st;
+	uint32_t envelope_bytes = kit_envelope(envelope, sizeof(envelope), 1, 1);
 
 	for (unsigned i = 0; i < 8; i++) {
 		r[i] = (struct spool_request){.op = SPOOL_COMMIT, .id = spool_new_id(f->sp)};
 		r[i].envelope = envelope;
-		r[i].envelope_bytes = kit_envelope(envelope, sizeof(envelope), 1, 1);
+		r[i].envelope_bytes = envelope_bytes;
 		r[i].user = &done[i];
 		r[i].done = kit_done;
 		assert_int_equal(spool_submit(f->client, &r[i]), 0);

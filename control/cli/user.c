@@ -3,7 +3,7 @@
 #include "smtp/auth/users.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,7 +61,7 @@ static bool ask_twice(char *password)
 		fprintf(stderr, "posternctl: the two passwords differ\n");
 		good = false;
 	}
-	OPENSSL_cleanse(again, sizeof(again));
+	explicit_bzero(again, sizeof(again));
 	return good;
 }
 
@@ -114,7 +114,7 @@ static int change(const struct cli *c, enum users_change what)
 	    (what != USERS_REMOVE && !get_password(c, password)))
 		return CLI_FAILED;
 	int code = users_edit(&e, error, sizeof(error));
-	OPENSSL_cleanse(password, sizeof(password));
+	explicit_bzero(password, sizeof(password));
 	if (code != 0)
 		fprintf(stderr, "posternctl: %s\n", error);
 	return code == 0 ? CLI_DONE : CLI_FAILED;

@@ -165,10 +165,9 @@ static struct batch_item *begin_state(struct spool_batch *b, enum item_kind kind
 	struct batch_item *it = item_begin(b, kind, e->id, &n);
 
 	it->entry = e;
-	it->refers_to = e->segment->number;
 	disposition_head_encode(it->head + RECORD_HEAD_BYTES,
 				&(struct disposition_head){
-					.message_segment = it->refers_to,
+					.message_segment = e->segment->number,
 					.retry_at_s = s->retry_at_s,
 					.attempts = s->attempts,
 					.recipients = s->recipients,

@@ -97,8 +97,20 @@ static uint64_t remaining_bytes(const struct spool_batch *b)
 	return bytes;
 }
 
-/* Marks what does not fit into the active segment: only dispositions may use the reserve.  What
- * compaction carries stays together, or a message could move without its state. */
+/* What compaction carries stays together, or a message could move without its state. */
+static void drop_carried(struct spool_batch *b, uint64_t room, int error)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < b->items; i++)
+		bytes += b->item[i].request == NULL ? b->item[i].bytes : 0;
+	for (unsigned i = 0; bytes > room && i < b->items; i++) {
+		if (b->item[i].request == NULL)
+			b->item[i].error = error;
+	}
+}
+
+/* Marks what does not fit into the active segment; commits leave its reserve alone. */
 static void keep_what_fits(struct spool *sp, bool commits_only, int error)
 {
 	struct spool_batch *b = sp->batch;
@@ -108,17 +120,17 @@ static void keep_what_fits(struct spool *sp, bool commits_only, int error)
 
 	for (unsigned i = 0; i < b->items; i++) {
 		struct batch_item *it = &b->item[i];
-		uint64_t limit = whole - (it->kind == ITEM_DISPOSE ? 0 : reserve);
+		bool commit = it->kind == ITEM_COMMIT;
 
-		if (it->error != 0)
+		if (it->error != 0 || it->request == NULL)
 			continue;
-		if (it->request == NULL)
-			it->error = commits_only ? 0 : error;
-		else if (at + it->bytes <= limit)
+		if (at + it->bytes <= whole - (commit ? reserve : 0))
 			at += it->bytes;
-		else if (it->kind == ITEM_COMMIT || !commits_only)
+		else if (commit || !commits_only)
 			it->error = error;
 	}
+	if (!commits_only)
+		drop_carried(b, whole - at, error);
 }
 
 static void refuse_commits(struct spool *sp, int error)
@@ -165,7 +177,7 @@ static void find_room(struct spool *sp, uint64_t now_us)
 	}
 	if (full != NULL) {
 		full->sealed_us = now_us;
-		sp->sweep_wanted = sp->sweep_wanted || full->live == 0;
+		sp->sweep_wanted = sp->sweep_wanted || (full->live == 0 && full->states == 0);
 	}
 }
 
@@ -205,6 +217,7 @@ static void release(struct spool *sp, struct spool_entry *e)
 	pthread_mutex_unlock(&sp->index.lock);
 	seg->live--;
 	seg->live_bytes -= e->record_bytes;
+	segment_take_state(NULL, e);
 	sp->sweep_wanted = sp->sweep_wanted || (seg->live == 0 && seg != sp->active);
 	atomic_fetch_sub(&sp->messages, 1);
 	if (e->large)
@@ -224,6 +237,7 @@ static void place(struct spool *sp, struct batch_item *it)
 	} else {
 		e->segment->live--;
 		e->segment->live_bytes -= e->record_bytes;
+		e->segment->doomed = true; /* what it says of this message is outdated */
 	}
 	e->segment = seg;
 	e->offset = (uint32_t)it->offset;
@@ -254,7 +268,7 @@ static void item_done(struct spool *sp, struct batch_item *it)
 		if (it->last)
 			release(sp, e);
 		else
-			e->state->segment = sp->active->number;
+			segment_take_state(sp->active, e);
 		spool_count(sp, spool_dispositions, 1);
 		break;
 	case ITEM_MOVE:
@@ -263,7 +277,7 @@ static void item_done(struct spool *sp, struct batch_item *it)
 		spool_count(sp, spool_moved_bytes, it->bytes);
 		break;
 	case ITEM_STATE:
-		e->state->segment = sp->active->number;
+		segment_take_state(sp->active, e);
 		break;
 	case ITEM_TOMBSTONE:
 		break;
@@ -313,25 +327,28 @@ static bool settle(struct spool *sp, int rc)
 	return carried;
 }
 
-/* Deletes what is finished, one segment after the other from the oldest. */
+static bool may_go(const struct spool *sp, const struct spool_segment *seg)
+{
+	if (seg == sp->active || seg == sp->compaction.segment || seg->unreadable ||
+	    seg->live > 0 || seg->states > 0)
+		return false;
+	return seg->drained || (!seg->doomed && !segment_is_pinned(sp, seg));
+}
+
+/* Deletes what is finished, from the oldest, up to a doomed segment that must stay for now: a
+ * younger one may hold the only proof that a message copied out of it is done. */
 static void sweep(struct spool *sp)
 {
-	bool doomed = false;
-
 	sp->sweep_wanted = false;
-	list_each (it, &sp->segments)
-		doomed |= container_of(it, struct spool_segment, link)->doomed;
 	list_each_safe (it, &sp->segments) {
 		struct spool_segment *seg = container_of(it, struct spool_segment, link);
 
-		if (seg == sp->active || seg->unreadable || seg->live > 0 ||
-		    seg == sp->compaction.segment || (doomed && !seg->doomed) ||
-		    (!seg->drained && (seg->doomed || segment_is_pinned(sp, seg))))
-			continue;
-		if (segment_remove(sp, seg) < 0)
-			break;
-		/* What it pinned may go now, and so may others if it was the last doomed one. */
-		sp->sweep_wanted = true;
+		if (may_go(sp, seg)) {
+			if (segment_remove(sp, seg) < 0)
+				return;
+		} else if (seg->doomed) {
+			return;
+		}
 	}
 }
 

@@ -34,7 +34,14 @@ static int carry_message(struct spool *sp, const struct record_head *h, const ui
 {
 	struct spool_entry *e = index_find(&sp->index, h->id);
 
-	if (e == NULL || e->dying || e->segment != sp->compaction.segment || e->offset != offset)
+	if (e == NULL || e->dying)
+		return 0;
+	/* An earlier move, cut short, may have left the copy without its state behind it.  A start
+	 * forgets what it reads about a message before the message itself. */
+	if (e->segment != sp->compaction.segment && e->state != NULL && e->state->segment != NULL &&
+	    e->state->segment->number <= e->segment->number)
+		return batch_add_state(sp, e);
+	if (e->segment != sp->compaction.segment || e->offset != offset)
 		return 0;
 	return batch_add_move(sp, e, payload, h->payload_bytes);
 }
@@ -49,7 +56,7 @@ static int carry_disposition(struct spool *sp, const struct record_head *h, cons
 		return 0;
 	if (!d.last) {
 		if (e == NULL || e->dying || e->state == NULL || e->segment == from ||
-		    e->state->segment != from->number)
+		    e->state->segment != from)
 			return 0;
 		return batch_add_state(sp, e);
 	}
@@ -76,6 +83,7 @@ static void give_up(struct spool *sp, int error)
 		  seg->number, strerror(-error));
 	spool_count(sp, spool_read_errors, 1);
 	seg->unreadable = true;
+	seg->doomed = false;
 	compaction_stop(sp);
 }
 
@@ -127,7 +135,7 @@ void compaction_settle(struct spool *sp, bool batch_ok)
 	}
 	if (!c->at_end)
 		return;
-	if (seg->live > 0) {
+	if (seg->live > 0 || seg->states > 0) {
 		/* A last disposition failed behind the scan's back, or a record went bad. */
 		unsigned passes = c->passes + 1;
 
@@ -158,7 +166,8 @@ static bool worth_it(const struct spool *sp, const struct spool_segment *seg, ui
 		return true;
 	if (now_us - seg->sealed_us < REST_US && !sp->pressed)
 		return false;
-	return seg->live_bytes * 2 <= seg->end && (seg->live > 0 || segment_is_pinned(sp, seg));
+	return seg->live_bytes * 2 <= seg->end &&
+	       (seg->live > 0 || seg->states > 0 || segment_is_pinned(sp, seg));
 }
 
 void compaction_choose(struct spool *sp, uint64_t now_us)

@@ -19,7 +19,7 @@ struct spool_segment;
 
 /* What became of a message's recipients so far; absent until the first attempt. */
 struct spool_state {
-	uint64_t segment; /* that holds the newest disposition record */
+	struct spool_segment *segment; /* holds the newest disposition record; NULL: none yet */
 	int64_t retry_at_s;
 	uint32_t attempts;
 	uint32_t recipients;

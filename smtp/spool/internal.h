@@ -35,10 +35,11 @@ struct spool_segment {
 	uint64_t bytes;      /* of the file */
 	uint64_t end;        /* the next record goes here */
 	uint64_t zeroed;     /* written, with data or zeros, up to here */
-	uint64_t oldest_ref; /* lowest segment whose messages dispositions in here concern */
+	uint64_t oldest_ref; /* lowest segment whose messages last dispositions in here concern */
 	uint64_t live_bytes; /* of records of live messages */
 	uint64_t sealed_us;  /* when it stopped being the active one */
 	uint32_t live;       /* messages */
+	uint32_t states;     /* newest disposition records of live messages, wherever those are */
 	uint32_t pins;       /* readers inside; under the index lock */
 	int fd;
 	bool drained;    /* compaction left nothing in it that matters */
@@ -69,7 +70,7 @@ struct batch_item {
 	uint64_t id;
 	uint64_t offset;
 	uint64_t bytes;
-	uint64_t refers_to; /* a disposition: the segment of its message */
+	uint64_t refers_to; /* a last disposition: the segment of its message */
 	uint32_t payload_bytes;
 	uint32_t type;
 	unsigned first_iov, iovs;
@@ -204,9 +205,11 @@ int segment_zero_ahead(struct spool *sp, struct spool_segment *seg, uint64_t upt
 void segment_seal(struct spool *sp, uint64_t now_us);
 void segment_abandon(struct spool *sp, uint64_t now_us);
 int segment_remove(struct spool *sp, struct spool_segment *seg);
-/* Some older segment still holds messages that dispositions in this one are about. */
+/* Some older segment still holds messages that last dispositions in this one are about. */
 bool segment_is_pinned(const struct spool *sp, const struct spool_segment *seg);
 void segment_pin(struct spool_segment *seg);
+/* The newest disposition record of e is in seg from now on; NULL: e is about to go. */
+void segment_take_state(struct spool_segment *seg, struct spool_entry *e);
 /* index.lock is held by the caller */
 void segment_unpin(struct spool *sp, struct spool_segment *seg);
 void segment_free(struct spool *sp, struct spool_segment *seg);

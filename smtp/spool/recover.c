@@ -198,6 +198,7 @@ static int found_message(struct spool *sp, struct spool_segment *seg, const stru
 static void forget_message(struct spool *sp, struct spool_entry *e)
 {
 	leave_segment(e);
+	segment_take_state(NULL, e);
 	index_remove(&sp->index, e);
 	entry_free(e);
 }
@@ -210,7 +211,7 @@ static int found_disposition(struct spool *sp, struct spool_segment *seg,
 
 	if (!disposition_head_decode(payload, h->payload_bytes, &d))
 		return -EBADMSG;
-	if (d.message_segment < seg->oldest_ref)
+	if (d.last && d.message_segment < seg->oldest_ref)
 		seg->oldest_ref = d.message_segment;
 	if (e == NULL)
 		return 0;
@@ -223,7 +224,7 @@ static int found_disposition(struct spool *sp, struct spool_segment *seg,
 	struct spool_state *s = entry_state(e);
 	if (s == NULL)
 		return -ENOMEM;
-	s->segment = seg->number;
+	segment_take_state(seg, e);
 	s->retry_at_s = d.retry_at_s;
 	s->attempts = d.attempts;
 	memcpy(s->done, payload + DISPOSITION_HEAD_BYTES, bitmap_bytes(d.recipients));

@@ -168,7 +168,7 @@ void segment_seal(struct spool *sp, uint64_t now_us)
 	if (sp->active == NULL)
 		return;
 	sp->active->sealed_us = now_us;
-	if (sp->active->live == 0)
+	if (sp->active->live == 0 && sp->active->states == 0)
 		sp->sweep_wanted = true;
 	sp->active = NULL;
 }
@@ -176,7 +176,8 @@ void segment_seal(struct spool *sp, uint64_t now_us)
 /* The kernel reports a failed write-back once and then calls the pages clean, so nothing written
  * from now on through this descriptor could be trusted: it is never synced again.  What earlier
  * syncs made durable stays.  Cutting the file keeps records that were answered with an error from
- * coming back; when even that fails, they come back as duplicates, which is allowed. */
+ * coming back; but the cut is not durable, so what compaction had copied in here could still
+ * return after a power cut: the segment must be gone before any younger one that knows better. */
 void segment_abandon(struct spool *sp, uint64_t now_us)
 {
 	struct spool_segment *seg = sp->active;
@@ -187,6 +188,7 @@ void segment_abandon(struct spool *sp, uint64_t now_us)
 		atomic_fetch_sub(&sp->bytes_used, seg->bytes - seg->end);
 		seg->bytes = seg->end;
 	}
+	seg->doomed = true;
 	spool_count(sp, spool_segments_abandoned, 1);
 	segment_seal(sp, now_us);
 }
@@ -195,6 +197,17 @@ bool segment_is_pinned(const struct spool *sp, const struct spool_segment *seg)
 {
 	return seg->link.prev != &sp->segments &&
 	       container_of(seg->link.prev, struct spool_segment, link)->number >= seg->oldest_ref;
+}
+
+void segment_take_state(struct spool_segment *seg, struct spool_entry *e)
+{
+	if (e->state == NULL)
+		return;
+	if (e->state->segment != NULL)
+		e->state->segment->states--;
+	if (seg != NULL)
+		seg->states++;
+	e->state->segment = seg;
 }
 
 /* The name must be off the disk before anything that proves its messages done may go. */

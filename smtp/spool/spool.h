@@ -10,7 +10,9 @@
  * Owner: a request and its chunks belong to the spool from submit to verdict, then to the
  *        worker again.
  * Errors: verdict 0 or -errno (-ENOSPC: no room; -EIO: failed write or sync, the segment is
- *         abandoned and never synced again; -EOVERFLOW: ring full, from submit itself).
+ *         abandoned and never synced again, or damaged bytes on read; -ENOENT: no such message;
+ *         -EINVAL, -EMSGSIZE: parts that contradict each other, or a record of over 16 MiB;
+ *         -EOVERFLOW: too many outstanding, from submit itself).
  */
 #ifndef SMTP_SPOOL_SPOOL_H
 #define SMTP_SPOOL_SPOOL_H
@@ -68,7 +70,8 @@ typedef uint64_t spool_id_t;
 enum { SPOOL_ID_TEXT = 20 };
 const char *spool_id_text(spool_id_t id, char *text /* SPOOL_ID_TEXT */);
 
-/* Where a message's bytes are; opaque to the worker, 24 bytes in its queue entry. */
+/* Where a message's bytes are; opaque to the worker, 24 bytes in its queue entry.  Only a hint:
+ * compaction may move the message, so a READ goes by the id. */
 struct spool_place {
 	uint64_t segment; /* log segment, or large-body file when large */
 	uint64_t offset;
@@ -76,9 +79,11 @@ struct spool_place {
 };
 
 enum spool_op {
-	SPOOL_BODY_APPEND, /* chunks -> large-body file of id (created by the first append) */
-	SPOOL_BODY_ABORT,  /* forget the large body of id */
-	SPOOL_COMMIT,      /* envelope + prefix + body (chunks, or the large body when large) */
+	SPOOL_BODY_APPEND, /* chunks -> large-body file of id (created by the first append); those
+			    * in flight keep their order; when one fails the commit fails */
+	SPOOL_BODY_ABORT,  /* forget the large body of id; 0 when there is none */
+	SPOOL_COMMIT,      /* envelope + prefix + body (chunks, or the large body when large); one
+			    * that fails forgets the large body as well */
 	SPOOL_DISPOSE,     /* disposition record(s) of a message; may remove it */
 	SPOOL_READ,        /* bytes of envelope, or of prefix + body, into the given chunks */
 };
@@ -102,7 +107,7 @@ struct spool_request {
 	uint32_t prefix_bytes;
 	uint64_t body_bytes;      /* of the body, prefix not counted */
 	bool large;               /* the body was appended before */
-	struct spool_place place; /* COMMIT: out; READ: in */
+	struct spool_place place; /* COMMIT: out */
 	/* DISPOSE: outcome of recipient i of the envelope; last: nothing of the message is
 	 * left to do, its bytes may be reclaimed */
 	const struct spool_disposition {
@@ -113,10 +118,11 @@ struct spool_request {
 	uint32_t n_dispositions;
 	uint32_t attempts; /* DISPOSE: delivery attempts so far, kept across restarts */
 	bool last;
-	/* READ: of = envelope or content (prefix then body, one sequence of bytes) */
+	/* READ of id: envelope or content (prefix then body, one sequence of bytes).  Each chunk
+	 * is filled from data[0] up to its end; start is 0. */
 	bool read_envelope;
 	uint64_t read_offset;
-	uint64_t read_bytes; /* in: wanted; out: got */
+	uint64_t read_bytes; /* in: wanted; out: got, less at the end or when room is short */
 };
 
 /* A message found at start that still has work to do; called for each, oldest first. */
@@ -140,7 +146,9 @@ int spool_start(struct spool *sp);
 /* Finishes what was submitted, stops the threads, closes.  Clients must be gone. */
 void spool_close(struct spool *sp);
 
+/* ring_size: requests that may be outstanding. */
 struct spool_client *spool_client_create(struct spool *sp, unsigned ring_size);
+/* Every request must have come back. */
 void spool_client_destroy(struct spool_client *c);
 /* Any thread may call; no system call. */
 spool_id_t spool_new_id(struct spool *sp);

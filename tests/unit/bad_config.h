@@ -176,4 +176,4 @@
  "p.yaml:4:10: not valid UTF-8"},
 {"poll", "p\x07oll",
  "p.yaml:4:10: a control character"},
-// clang-format on
+	// clang-format on

@@ -358,6 +358,52 @@ static void full_client_ring_gives_the_request_back(void **state)
 	spool_client_destroy(c);
 }
 
+static void lone_client_never_waits_for_company(void **state)
+{
+	struct fixture *f = *state;
+	spool_id_t id;
+
+	for (uint64_t n = 0; n < 40; n++)
+		assert_int_equal(commit(f, n, 500, &id), 0);
+	assert_int_equal(counter_read(&spool_counters(f->sp)[spool_batch_waits]), 0);
+	assert_int_equal(counter_read(&spool_counters(f->sp)[spool_syncs]), 40);
+}
+
+static void missing_directory_is_refused_with_the_remedy(void **state)
+{
+	struct spool_config config = {.directory = "/nonexistent/spool", .io = &spool_io_linux};
+	char error[256];
+	struct spool *sp;
+
+	assert_int_equal(spool_open(&sp, &config, error, sizeof(error)), -ENOENT);
+	assert_non_null(strstr(error, "/nonexistent/spool"));
+	assert_non_null(strstr(error, "create it"));
+}
+
+/* Requests still under way when the spool closes are finished, not forgotten. */
+static void close_finishes_what_was_submitted(void **state)
+{
+	struct fixture *f = *state;
+	struct spool_request r[8];
+	uint8_t envelope[512];
+	bool done[8] = {false};
+	struct spool_status st;
+	uint32_t envelope_bytes = kit_envelope(envelope, sizeof(envelope), 1, 1);
+
+	for (unsigned i = 0; i < 8; i++) {
+		r[i] = (struct spool_request){.op = SPOOL_COMMIT, .id = spool_new_id(f->sp)};
+		r[i].envelope = envelope;
+		r[i].envelope_bytes = envelope_bytes;
+		r[i].user = &done[i];
+		r[i].done = kit_done;
+		assert_int_equal(spool_submit(f->client, &r[i]), 0);
+	}
+	spool_close(f->sp);
+	start(f);
+	spool_status(f->sp, &st);
+	assert_int_equal(st.recovered, 8);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,6 +418,9 @@ int main(void)
 		T(commit_with_other_length_than_its_body_is_refused),
 		T(workers_in_parallel_keep_their_own_messages),
 		T(full_client_ring_gives_the_request_back),
+		T(lone_client_never_waits_for_company),
+		T(missing_directory_is_refused_with_the_remedy),
+		T(close_finishes_what_was_submitted),
 	};
 
 	return cmocka_run_group_tests_name("spool", tests, NULL, NULL);

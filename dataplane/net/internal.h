@@ -25,6 +25,7 @@ enum {
 struct net_port {
 	struct net_port_config config;
 	uint16_t id; /* DPDK's */
+	bool started;
 	uint8_t mac[MAC_BYTES];
 	struct neighbor_table *neighbors;
 	/* segments seen until the checksum question is settled */

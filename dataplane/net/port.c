@@ -53,7 +53,10 @@ static int port_start(struct net *n, struct net_port *p, char *error, size_t err
 	device_name(p->config.device, name, sizeof(name));
 	int rc = rte_eth_dev_get_port_by_name(name, &p->id);
 	if (rc < 0) {
-		snprintf(error, error_bytes, "dataplane.ports: %s: no such device", name);
+		snprintf(error, error_bytes,
+			 "dataplane.ports: %s: no such device, or no right to open it (root or "
+			 "CAP_NET_RAW)",
+			 p->config.device);
 		return rc;
 	}
 	rc = port_queues(n, p);
@@ -66,9 +69,10 @@ static int port_start(struct net *n, struct net_port *p, char *error, size_t err
 	if (rc < 0) {
 		snprintf(error, error_bytes,
 			 "dataplane.ports: %s: cannot be started with %u queues and mtu %u: %s",
-			 name, n->n_workers, p->config.mtu, strerror(-rc));
+			 p->config.device, n->n_workers, p->config.mtu, strerror(-rc));
 		return rc;
 	}
+	p->started = true;
 	memcpy(p->mac, mac.addr_bytes, MAC_BYTES);
 	log_info("net", "port %s: mac %02x:%02x:%02x:%02x:%02x:%02x, mtu %u, %u queues", name,
 		 p->mac[0], p->mac[1], p->mac[2], p->mac[3], p->mac[4], p->mac[5], p->config.mtu,
@@ -153,10 +157,10 @@ int net_create(struct net **out, const struct net_config *c, char *error, size_t
 void net_destroy(struct net *n)
 {
 	for (unsigned i = 0; i < n->n_ports; i++) {
-		if (n->ports[i].neighbors == NULL)
-			continue;
-		rte_eth_dev_stop(n->ports[i].id);
-		rte_eth_dev_close(n->ports[i].id);
+		if (n->ports[i].started) {
+			rte_eth_dev_stop(n->ports[i].id);
+			rte_eth_dev_close(n->ports[i].id);
+		}
 		free(n->ports[i].neighbors);
 	}
 	for (unsigned i = 0; i < n->n_workers; i++)

@@ -205,11 +205,23 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 	return rc;
 }
 
+/* The spool keeps a descriptor a segment and one a large body under way. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
 int gateway_open(struct gateway *g, char *error, size_t error_bytes)
 {
 	int rc;
 
 	snprintf(error, error_bytes, "out of memory");
+	raise_descriptor_limit();
 	g->stats = stats_create();
 	if (g->stats == NULL)
 		return -ENOMEM;
@@ -346,7 +358,7 @@ void gateway_close(struct gateway *g)
 	if (g->env.tls != NULL)
 		tls_stop(g->env.tls);
 	for (unsigned i = 0; g->running && i < g->n_units; i++)
-		unit_settle(&g->units[i], 5000);
+		unit_settle(&g->units[i], 30000);
 	for (unsigned i = 0; i < g->n_units; i++)
 		unit_destroy(&g->units[i]);
 	if (g->env.spool != NULL)

@@ -169,7 +169,10 @@ static void disposed(struct spool_request *r)
 	struct message *m = d->message;
 
 	w->spool_pending--;
-	if (r->verdict < 0) {
+	/* the spool no longer knows the message: its end was recorded before */
+	if (r->verdict == -ENOENT) {
+		d->last = true;
+	} else if (r->verdict < 0) {
 		relay_count(w, relay_spool_errors);
 		timer_init(&d->timer, dispose_again);
 		timer_arm(w->shard->timers, &d->timer, w->shard->now_us + RETRY_SPOOL_US);

@@ -112,7 +112,8 @@ struct spool_entry *index_next(const struct spool_index *x, const struct spool_e
 struct spool_state *entry_state(struct spool_entry *e)
 {
 	if (e->state == NULL) {
-		e->state = calloc(1, sizeof(*e->state) + bitmap_bytes(e->recipients));
+		/* One byte at least, so that done[0] may be looked at. */
+		e->state = calloc(1, sizeof(*e->state) + bitmap_bytes(e->recipients) + 1);
 		if (e->state != NULL)
 			e->state->recipients = e->recipients;
 	}

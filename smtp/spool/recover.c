@@ -165,6 +165,8 @@ static int found_message(struct spool *sp, struct spool_segment *seg, const stru
 	    !message_head_decode(payload, h->payload_bytes, &m) ||
 	    envelope_decode(payload + MESSAGE_HEAD_BYTES, m.envelope_bytes, &envelope) < 0)
 		return -EBADMSG;
+	if (e != NULL && e->recipients != envelope.recipients)
+		return -EBADMSG;
 	if (e != NULL) {
 		/* Compaction copied it and was cut short before the old segment was gone. */
 		if (e->segment != seg)

@@ -43,6 +43,7 @@ struct world {
 	struct spool *sp;
 	struct spool_client *client;
 	uint64_t now_us;
+	uint64_t max_size;
 	struct message m[MESSAGES];
 	unsigned n, first_of_life;
 	struct job job[JOBS];
@@ -281,6 +282,7 @@ static void world_open(struct world *w, void (*found)(void *, const struct spool
 	char error[256];
 	struct spool_config config = {.directory = "simulated",
 				      .segment_size = 65536,
+				      .max_size = w->max_size,
 				      .readers = 1,
 				      .io = disk_io(w->disk)};
 
@@ -386,6 +388,7 @@ static void world_destroy(struct world *w)
 /* Six lives of one directory, each ended by a power cut (or kill) at a random call. */
 static void live(struct world *w, enum disk_loss loss)
 {
+	w->max_size = w->seed % 3 == 0 ? 450000 : 0;
 	world_open(w, NULL);
 	for (unsigned life = 0; life < LIVES; life++) {
 		disk_faults(w->disk)->power_cut = 1 + kit_draw(&w->rnd, 400);

@@ -7,25 +7,31 @@
 
 enum { DUPLICATE_THRESHOLD = 3, CWND_CEILING = 1 << 30 };
 
+bool congestion_slow_start(struct stream *s, uint32_t acked)
+{
+	/* RFC 3465: two segments an ACK, one while a timeout is being repaired */
+	uint32_t limit = (s->flags & F_LOSS) != 0 ? s->mss : 2u * s->mss;
+
+	if (s->cwnd >= s->ssthresh)
+		return false;
+	s->cwnd += u32_min(acked, limit);
+	return true;
+}
+
 static void newreno_grow(struct stream *s, uint32_t acked)
 {
 	struct active *a = s->active;
 
-	if (s->cwnd < s->ssthresh) {
-		/* RFC 3465: two segments an ACK, one while a timeout is being repaired */
-		uint32_t limit = (s->flags & F_LOSS) != 0 ? s->mss : 2u * s->mss;
-		s->cwnd += u32_min(acked, limit);
-	} else if (a != NULL) {
-		a->acked_bytes += acked;
-		if (a->acked_bytes >= s->cwnd) {
-			a->acked_bytes -= s->cwnd;
-			s->cwnd += s->mss;
-		}
+	if (congestion_slow_start(s, acked) || a == NULL)
+		return;
+	a->acked_bytes += acked;
+	if (a->acked_bytes >= s->cwnd) {
+		a->acked_bytes -= s->cwnd;
+		s->cwnd += s->mss;
 	}
-	s->cwnd = u32_min(s->cwnd, CWND_CEILING);
 }
 
-static uint32_t newreno_threshold(const struct stream *s, uint32_t flight)
+static uint32_t newreno_threshold(struct stream *s, uint32_t flight, bool timeout)
 {
 	return u32_max(flight / 2, 2u * s->mss);
 }
@@ -86,6 +92,7 @@ void congestion_acked(struct stream *s, uint32_t acked)
 		s->flags &= ~(uint32_t)F_LOSS;
 	if ((s->flags & F_CWND_LIMITED) != 0)
 		s->stack->congestion->grow(s, acked);
+	s->cwnd = u32_min(s->cwnd, CWND_CEILING);
 }
 
 static void enter_recovery(struct stream *s)
@@ -93,7 +100,7 @@ static void enter_recovery(struct stream *s)
 	if ((s->flags & (F_RECOVERY | F_LOSS)) != 0 || s->active == NULL)
 		return;
 	count(s->stack, tcp_fast_retransmits);
-	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una);
+	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
 	s->active->recover = s->snd_max;
 	s->flags |= F_RECOVERY | F_RETRANSMIT;
@@ -124,7 +131,7 @@ void congestion_delivered(struct stream *s, uint32_t delivered)
 void congestion_timeout(struct stream *s)
 {
 	if (s->retries == 0)
-		s->ssthresh = s->stack->congestion->threshold(s, s->snd_max - s->snd_una);
+		s->ssthresh = s->stack->congestion->threshold(s, s->snd_max - s->snd_una, true);
 	s->cwnd = s->mss;
 	s->dupacks = 0;
 	s->flags &= ~(uint32_t)F_RECOVERY;

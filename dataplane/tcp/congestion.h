@@ -9,6 +9,7 @@
 #ifndef DATAPLANE_TCP_CONGESTION_H
 #define DATAPLANE_TCP_CONGESTION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct stream;
@@ -17,11 +18,14 @@ struct congestion_ops {
 	const char *name;
 	/* acked bytes left the network while cwnd was the limit */
 	void (*grow)(struct stream *s, uint32_t acked);
-	/* ssthresh after a loss with flight bytes outstanding */
-	uint32_t (*threshold)(const struct stream *s, uint32_t flight);
+	/* A loss, found by the timer if timeout, with flight bytes outstanding: the new ssthresh */
+	uint32_t (*threshold)(struct stream *s, uint32_t flight, bool timeout);
 };
 
-extern const struct congestion_ops congestion_newreno;
+extern const struct congestion_ops congestion_newreno, congestion_cubic;
+
+/* Slow start as all algorithms do it; false: cwnd is past ssthresh. */
+bool congestion_slow_start(struct stream *s, uint32_t acked);
 
 void congestion_init(struct stream *s);
 /* What may still be sent by cwnd alone */

@@ -138,10 +138,17 @@ static const bool reset_on_abort[TCP_STATES] = {
 	[TCP_FIN_WAIT_2] = true, [TCP_CLOSE_WAIT] = true,
 };
 
+/* A FIN that never went out ends nothing: the peer must hear of the end all the same. */
+static bool fin_unsent(const struct stream *s)
+{
+	return (s->state == TCP_CLOSING || s->state == TCP_LAST_ACK) &&
+	       seq_le(s->snd_max, s->snd_end);
+}
+
 void stream_abort(struct stream *s)
 {
 	release(s);
-	if (reset_on_abort[s->state])
+	if (reset_on_abort[s->state] || fin_unsent(s))
 		output_reset(s);
 	state_die(s, STREAM_END_RESET);
 }

@@ -84,6 +84,14 @@ struct reorder {
 	struct range range[REORDER_RANGES];
 };
 
+/* RFC 9438; all zero: no epoch yet */
+struct cubic {
+	uint64_t epoch_us, grown_us; /* begin of the epoch; the last growth */
+	uint32_t k_ms;               /* until the curve is back at w_max */
+	uint32_t w_max, w_est;       /* bytes */
+	uint32_t w_prior;            /* cwnd at the loss */
+};
+
 /* Exists while data is queued either way. */
 struct active {
 	/* send queue; chunk->spare is the sequence number of data[0] */
@@ -95,9 +103,10 @@ struct active {
 	uint64_t timed_at_us;     /* when timed_seq was sent */
 	struct scoreboard *board; /* NULL: nothing SACKed */
 	handle_t handle, reorder_handle, board_handle;
-	uint32_t timed_seq;   /* the end of the segment being timed */
-	uint32_t rcv_grid;    /* chunks start at rcv_grid + k * capacity */
-	uint32_t recover;     /* RFC 6582 */
+	uint32_t timed_seq; /* the end of the segment being timed */
+	uint32_t rcv_grid;  /* chunks start at rcv_grid + k * capacity */
+	uint32_t recover;   /* RFC 6582 */
+	struct cubic cubic;
 	uint32_t acked_bytes; /* towards the next segment of cwnd (RFC 3465) */
 };
 

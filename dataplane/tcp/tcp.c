@@ -25,6 +25,7 @@ void tcp_config_default(struct tcp_config *c)
 		.receive_limit_max = 1000 * 1024,
 		.receive_scale = SCALE_DERIVE,
 		.option_layout = TCP_OPTIONS_LINUX,
+		.congestion = TCP_CONGESTION_CUBIC,
 		.init_cwnd = 10,
 		.rto_min_us = 200000,
 		.rto_init_us = 1000000,
@@ -59,10 +60,16 @@ static bool settle_config(struct tcp_config *c)
 	return c->mtu >= MTU_MIN && c->receive_scale <= SCALE_MAX && c->init_window <= 65535 &&
 	       c->max_streams > 0 && c->max_streams < FLOW_TIME_WAIT &&
 	       c->max_time_wait < FLOW_TIME_WAIT && c->init_cwnd > 0 &&
-	       (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
-	       c->rto_min_us <= c->rto_max_us && c->receive_limit <= c->receive_limit_max &&
-	       c->receive_limit_max <= 1u << 30 && c->send_limit <= 1u << 30;
+	       c->congestion <= TCP_CONGESTION_CUBIC && (c->mss == 0 || c->mss >= 64) &&
+	       c->rto_min_us > 0 && c->rto_min_us <= c->rto_max_us &&
+	       c->receive_limit <= c->receive_limit_max && c->receive_limit_max <= 1u << 30 &&
+	       c->send_limit <= 1u << 30;
 }
+
+static const struct congestion_ops *const algorithms[] = {
+	[TCP_CONGESTION_NEWRENO] = &congestion_newreno,
+	[TCP_CONGESTION_CUBIC] = &congestion_cubic,
+};
 
 static bool allocate(struct tcp_stack *t)
 {
@@ -96,7 +103,7 @@ struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
 	t->shard = shard;
 	t->env = *env;
 	t->config = c;
-	t->congestion = &congestion_newreno;
+	t->congestion = algorithms[c.congestion];
 	list_init(&t->listeners);
 	list_init(&t->dirty);
 	list_init(&t->out);

@@ -48,6 +48,8 @@ enum tcp_option_layout {
 	TCP_OPTIONS_FREEBSD, /* mss, nop, scale, sackOK, timestamp; end-of-list padding */
 };
 
+enum tcp_congestion { TCP_CONGESTION_NEWRENO, TCP_CONGESTION_CUBIC };
+
 struct tcp_config {
 	uint16_t mtu;         /* bytes of IP packet */
 	uint16_t mss;         /* upper bound of what we announce; 0: mtu minus headers (RFC 6691) */
@@ -60,6 +62,7 @@ struct tcp_config {
 	uint32_t init_window;  /* bytes offered in SYN and SYN-ACK; 0: receive_limit, <= 65535 */
 	uint8_t receive_scale; /* window shift offered; 255: from receive_limit_max */
 	enum tcp_option_layout option_layout;
+	enum tcp_congestion congestion;
 	uint32_t init_cwnd;                           /* segments (RFC 6928: 10) */
 	uint32_t rto_min_us, rto_init_us, rto_max_us; /* RFC 6298 */
 	uint32_t delack_us;                           /* <= 40000 */

@@ -136,6 +136,7 @@ struct script *script_create(void (*configure)(struct tcp_config *c))
 				  .random_arg = x};
 	tcp_config_default(&x->config);
 	x->config.timestamps = x->config.window_scaling = x->config.sack = false;
+	x->config.congestion = TCP_CONGESTION_NEWRENO;
 	x->config.max_streams = 256;
 	x->config.max_time_wait = 16;
 	if (configure != NULL)

@@ -207,7 +207,8 @@ uint32_t rack_lost(const struct stream *s, uint32_t to)
 	const struct flight *f = flight_of(s);
 	uint32_t begin = s->snd_una, sum = 0;
 
-	if (f == NULL || (s->flags & F_LOSS) != 0)
+	/* Without a block told, all that was delivered lies before snd_una: nothing was outrun. */
+	if (f == NULL || s->active->board == NULL || (s->flags & F_LOSS) != 0)
 		return 0;
 	for (unsigned i = 0; i < f->n && seq_lt(begin, to); begin = f->run[i++].to) {
 		uint32_t end = seq_min(lost_end(s, f, i, begin), to);
@@ -250,6 +251,9 @@ static uint32_t time_left(const struct stream *s, const struct flight *f,
 static uint64_t reorder_deadline(const struct stream *s, const struct flight *f)
 {
 	uint32_t begin = s->snd_una, least = UINT32_MAX;
+
+	if (s->active->board == NULL)
+		return 0;
 
 	for (unsigned i = 0; i < f->n; begin = f->run[i++].to) {
 		uint32_t end = outrun_end(f, &f->run[i], begin);

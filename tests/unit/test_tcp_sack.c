@@ -443,6 +443,21 @@ static void probe_that_was_not_needed_costs_nothing(void **state)
 	}
 }
 
+static void answer_within_the_same_microsecond_starts_no_endless_repair(void **state)
+{
+	struct script *x = established();
+
+	script_write(x, 10 * MSS);
+	drain(x);
+	SACK_IN(x, 0, {1, 4});
+	script_expect_nothing(x);
+	script_advance(x, 1);
+	expect_segment(x, 0);
+	SACK_IN(x, 0, {1, 9});
+	script_expect_nothing(x);
+	script_destroy(x);
+}
+
 static void scattered_retransmissions_never_outgrow_the_log(void **state)
 {
 	struct script *x = established();
@@ -482,6 +497,7 @@ int main(void)
 		cmocka_unit_test(lone_segment_is_left_to_the_retransmission_timer),
 		cmocka_unit_test(loss_repaired_by_a_probe_costs_its_share_of_the_window),
 		cmocka_unit_test(probe_that_was_not_needed_costs_nothing),
+		cmocka_unit_test(answer_within_the_same_microsecond_starts_no_endless_repair),
 		cmocka_unit_test(scattered_retransmissions_never_outgrow_the_log),
 	};
 

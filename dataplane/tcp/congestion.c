@@ -1,6 +1,7 @@
 /* congestion.c - NewReno */
 #include "dataplane/tcp/congestion.h"
 
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
@@ -97,35 +98,53 @@ void congestion_acked(struct stream *s, uint32_t acked)
 
 static void enter_recovery(struct stream *s)
 {
-	if ((s->flags & (F_RECOVERY | F_LOSS)) != 0 || s->active == NULL)
-		return;
 	count(s->stack, tcp_fast_retransmits);
 	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
 	s->active->recover = s->snd_max;
-	s->flags |= F_RECOVERY | F_RETRANSMIT;
-	if ((s->flags & F_SACK) != 0)
-		sack_begin_recovery(s);
-	else
-		s->cwnd += DUPLICATE_THRESHOLD * s->mss;
+	s->flags |= F_RECOVERY;
+}
+
+static bool may_recover(const struct stream *s)
+{
+	return (s->flags & (F_RECOVERY | F_LOSS)) == 0 && s->active != NULL;
 }
 
 void congestion_duplicate_ack(struct stream *s)
 {
 	if (s->dupacks < UINT8_MAX)
 		s->dupacks++;
-	if ((s->flags & (F_RECOVERY | F_SACK)) == F_RECOVERY)
+	if ((s->flags & F_SACK) != 0)
+		return; /* congestion_delivered() follows */
+	if ((s->flags & F_RECOVERY) != 0) {
 		s->cwnd = u32_min(s->cwnd + s->mss, CWND_CEILING);
-	else if (s->dupacks == DUPLICATE_THRESHOLD)
+	} else if (s->dupacks == DUPLICATE_THRESHOLD && may_recover(s)) {
 		enter_recovery(s);
+		s->cwnd += DUPLICATE_THRESHOLD * s->mss;
+		s->flags |= F_RETRANSMIT;
+	}
 }
 
 void congestion_delivered(struct stream *s, uint32_t delivered)
 {
-	if (seq_gt(sack_lost_edge(s), s->snd_una))
+	bool begins = may_recover(s) && rack_lost(s, s->snd_nxt) > 0;
+
+	if (begins) {
 		enter_recovery(s);
+		sack_begin_recovery(s);
+	}
 	if ((s->flags & F_RECOVERY) != 0)
 		sack_reduce(s, delivered);
+	if (begins) /* the first retransmission goes whatever pipe says */
+		s->cwnd = u32_max(s->cwnd, sack_pipe(s) + s->mss);
+}
+
+void congestion_probe_repaired(struct stream *s)
+{
+	if (!may_recover(s))
+		return;
+	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una, false);
+	s->cwnd = u32_min(s->cwnd, s->ssthresh);
 }
 
 void congestion_timeout(struct stream *s)
@@ -136,6 +155,7 @@ void congestion_timeout(struct stream *s)
 	s->dupacks = 0;
 	s->flags &= ~(uint32_t)F_RECOVERY;
 	sack_forget(s);
+	rack_timeout(s);
 	if (s->active == NULL)
 		return; /* only a FIN is outstanding */
 	s->active->acked_bytes = 0;

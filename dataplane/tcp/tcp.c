@@ -83,11 +83,13 @@ static bool allocate(struct tcp_stack *t)
 	t->streams = slab_create(sizeof(struct stream), t->config.max_streams);
 	t->actives = slab_create(sizeof(struct active), t->config.max_streams);
 	t->reorders = slab_create(sizeof(struct reorder), t->config.max_streams);
+	t->flights = slab_create(sizeof(struct flight), t->config.max_streams);
 	t->boards = slab_create(sizeof(struct scoreboard), t->config.max_streams);
 	return flow_table_init(&t->flows, t->config.max_streams + t->config.max_time_wait,
 			       &flow_secret) == 0 &&
 	       time_wait_init(&t->time_wait, t, t->config.max_time_wait) == 0 &&
-	       t->streams != NULL && t->actives != NULL && t->reorders != NULL && t->boards != NULL;
+	       t->streams != NULL && t->actives != NULL && t->reorders != NULL &&
+	       t->boards != NULL && t->flights != NULL;
 }
 
 struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
@@ -141,6 +143,7 @@ void tcp_destroy(struct tcp_stack *t)
 	slab_destroy(t->actives);
 	slab_destroy(t->reorders);
 	slab_destroy(t->boards);
+	slab_destroy(t->flights);
 	free(t);
 }
 
@@ -174,8 +177,8 @@ void stream_rest(struct stream *s)
 {
 	struct active *a = s->active;
 
-	if (a == NULL || a->board != NULL || a->snd_head != NULL || a->rcv_head != NULL ||
-	    a->reorder != NULL)
+	if (a == NULL || a->board != NULL || a->flight != NULL || a->snd_head != NULL ||
+	    a->rcv_head != NULL || a->reorder != NULL)
 		return;
 	s->flags &= ~(uint32_t)(F_TIMING | F_RECOVERY | F_LOSS);
 	slab_free(s->stack->actives, a->handle);

@@ -42,6 +42,8 @@
 	X(tcp, time_wait_evicted, "connections", "TIME_WAIT entries dropped for newer ones")     \
 	X(tcp, time_wait_reused, "connections", "TIME_WAIT entries replaced by a new SYN")       \
 	X(tcp, fin_wait2_timeouts, "connections", "connections whose peer never sent its FIN")   \
+	X(tcp, too_big_taken, "messages", "too-big messages that lowered a segment size")        \
+	X(tcp, too_big_ignored, "messages", "too-big messages about nothing in flight")          \
 	X(tcp, no_buffer, "segments", "segments put off for want of a packet buffer")
 
 COUNTER_ENUM(tcp, TCP_COUNTERS)

@@ -108,6 +108,12 @@ void tcp_flush(struct tcp_stack *t);
 void tcp_unreachable(struct tcp_stack *t, const struct ip_addr *local, uint16_t local_port,
 		     const struct ip_addr *peer, uint16_t peer_port);
 
+/* A router could not pass on the segment of this flow that began at sequence: the next link takes
+ * packets of mtu bytes (0: it did not say).  Believed only for data in flight (RFC 5927). */
+void tcp_packet_too_big(struct tcp_stack *t, const struct ip_addr *local, uint16_t local_port,
+			const struct ip_addr *peer, uint16_t peer_port, uint32_t sequence,
+			uint32_t mtu);
+
 /* Statistics; the array is the stack's, single writer. */
 const uint64_t *tcp_counters(const struct tcp_stack *t);
 unsigned tcp_stream_count(const struct tcp_stack *t);

@@ -271,6 +271,9 @@ int unit_create(struct unit *u, const struct unit_env *env, unsigned index, char
 
 void unit_destroy(struct unit *u)
 {
+	/* takes back the checks that still lie in the SMTP worker's memory */
+	if (u->auth != NULL)
+		auth_client_destroy(u->auth);
 	smtp_worker_destroy(u->smtp);
 	relay_worker_destroy(u->relay);
 	/* the resets of what was aborted still leave */
@@ -279,8 +282,6 @@ void unit_destroy(struct unit *u)
 		net_transmit(u->net);
 	}
 	tls_worker_destroy(u->tls);
-	if (u->auth != NULL)
-		auth_client_destroy(u->auth);
 	if (u->smtp_spool != NULL)
 		spool_client_destroy(u->smtp_spool);
 	if (u->relay_spool != NULL)

@@ -37,7 +37,7 @@ static void header_octet(struct content *c, uint8_t o, bool first)
 {
 	if (first) {
 		c->name_bytes = 0;
-		c->line_is_field = false;
+		c->line_is_field = c->name_spaced = false;
 		/* a folded line continues the field above it; as the very first line it would
 		 * continue a field of ours, so there it is no field */
 		c->name_done = o == ' ' || o == '\t';
@@ -51,9 +51,14 @@ static void header_octet(struct content *c, uint8_t o, bool first)
 	if (o == ':') {
 		field_named(c);
 	} else if (o <= ' ' || o >= 0x7f) {
-		/* white space before the colon is obsolete syntax; anything else is no field */
+		/* white space before the colon is obsolete syntax (RFC 5322 section 4.5); anything
+		 * else is no field */
+		c->name_spaced = true;
 		if (o != ' ' && o != '\t')
 			c->name_done = true;
+	} else if (c->name_spaced) {
+		/* words of text, a colon somewhere behind them or not */
+		c->name_done = true;
 	} else {
 		if (c->name_bytes < sizeof(c->name))
 			c->name[c->name_bytes] = (char)(o >= 'A' && o <= 'Z' ? o | 0x20 : o);

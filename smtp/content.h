@@ -36,7 +36,8 @@ struct content {
 	uint64_t header_lines;
 	char name[12];      /* lower-case start of the current field name */
 	uint8_t name_bytes; /* octets before the colon, capped */
-	bool name_done;
+	bool name_done;     /* the colon has come, or this line has no name */
+	bool name_spaced;   /* white space has followed the name */
 };
 
 void content_begin(struct content *c);

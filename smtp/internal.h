@@ -96,6 +96,7 @@ struct smtp_session {
 	uint16_t peer_port;
 	bool greeted, extended; /* HELO or EHLO; EHLO */
 	bool authenticated, discarding_line, bad_line, counted, quitting, auth_refused;
+	bool grace; /* closing: the time for the last reply is running */
 	uint8_t errors, auth_failures;
 	uint32_t messages;
 	char helo[256];

@@ -50,6 +50,9 @@ static void address_slots(struct smtp_shared *s, const struct ip_addr *peer,
 
 	slot[0] = &s->by_address[h & (ADDRESS_SLOTS - 1)];
 	slot[1] = &s->by_address[h >> 32 & (ADDRESS_SLOTS - 1)];
+	/* never the same one twice: its owner would count double */
+	if (slot[1] == slot[0])
+		slot[1] = &s->by_address[(h & (ADDRESS_SLOTS - 1)) ^ 1];
 }
 
 static bool memory_short(struct smtp_worker *w, unsigned percent)

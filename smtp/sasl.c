@@ -162,6 +162,7 @@ static void response(struct smtp_session *s, struct text t)
 	int n = t.n % 4 == 0 ? base64_decode(t.at, t.n, (uint8_t *)message, sizeof(message)) : -1;
 
 	if (n < 0) {
+		explicit_bzero(message, sizeof(message));
 		fail(s, REPLY_AUTH_NOT_BASE64);
 		return;
 	}

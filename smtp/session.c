@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { REPLY_LINE = 600 };
+
 static void session_free(struct smtp_session *s)
 {
 	struct smtp_worker *w = s->worker;
@@ -73,8 +75,10 @@ static bool reply_room(struct smtp_session *s)
 {
 	if (s->out == NULL)
 		s->out = chunk_alloc(s->worker->shard->chunks, CHUNK_4K, true);
-	if (s->out == NULL)
+	if (s->out == NULL) {
+		session_pause(s, RETRY_US);
 		return false;
+	}
 	if (s->out->size - s->out->end >= REPLY_ROOM)
 		return true;
 	return flush_replies(s) && reply_room(s);
@@ -94,25 +98,33 @@ void session_reply_raw(struct smtp_session *s, const char *text, size_t n)
 	s->out->end += (uint32_t)n;
 }
 
-void session_reply(struct smtp_session *s, enum smtp_reply r, const char *arg)
+/* tag: what a customer reads out to the operator finds the log lines; NULL: none */
+static size_t format_reply(char *line, size_t room, enum smtp_reply r, const char *arg,
+			   const char *tag)
 {
 	const struct smtp_reply_row *row = &smtp_reply_table[r];
-	char line[600];
-	int n = snprintf(line, sizeof(line), "%d ", row->code);
+	const char *hole = strstr(row->text, "%s");
+	int n = snprintf(line, room, "%d ", row->code);
 
 	if (row->enhanced[0] != '\0')
-		n += snprintf(line + n, sizeof(line) - (size_t)n, "%s ", row->enhanced);
-	const char *hole = strstr(row->text, "%s");
+		n += snprintf(line + n, room - (size_t)n, "%s ", row->enhanced);
 	if (hole != NULL)
-		n += snprintf(line + n, sizeof(line) - (size_t)n, "%.*s%.300s%s",
-			      (int)(hole - row->text), row->text, arg != NULL ? arg : "", hole + 2);
+		n += snprintf(line + n, room - (size_t)n, "%.*s%.300s%s", (int)(hole - row->text),
+			      row->text, arg != NULL ? arg : "", hole + 2);
 	else
-		n += snprintf(line + n, sizeof(line) - (size_t)n, "%s", row->text);
-	/* what a customer reads out to the operator finds the log lines */
-	if (row->code >= 400)
-		n += snprintf(line + n, sizeof(line) - (size_t)n, " [%s]", s->tag);
-	n += snprintf(line + n, sizeof(line) - (size_t)n, "\r\n");
-	session_reply_raw(s, line, (size_t)n);
+		n += snprintf(line + n, room - (size_t)n, "%s", row->text);
+	if (tag != NULL)
+		n += snprintf(line + n, room - (size_t)n, " [%s]", tag);
+	n += snprintf(line + n, room - (size_t)n, "\r\n");
+	return (size_t)n;
+}
+
+void session_reply(struct smtp_session *s, enum smtp_reply r, const char *arg)
+{
+	char line[REPLY_LINE];
+	const char *tag = smtp_reply_table[r].code >= 400 ? s->tag : NULL;
+
+	session_reply_raw(s, line, format_reply(line, sizeof(line), r, arg, tag));
 }
 
 void session_finish(struct smtp_session *s, enum smtp_reply r)
@@ -169,9 +181,10 @@ static void deadline_passed(struct timer *t)
 			return;
 		}
 	}
-	/* ours to finish: the spool or the auth threads have it */
+	/* ours to finish: the spool or the auth threads have it.  Not by session_arm_deadline(),
+	 * whose due time may lie in the past before authentication. */
 	if (s->phase == PHASE_COMMIT || s->phase == PHASE_CHECKING) {
-		session_arm_deadline(s);
+		timer_arm(w->shard->timers, t, w->shard->now_us + w->config->command_us);
 		return;
 	}
 	smtp_count(w, smtp_timeouts);
@@ -337,7 +350,9 @@ static bool data_step(struct smtp_session *s)
 		n = c->end - c->start < room ? c->end - c->start : room;
 	} else {
 		c = NULL;
-		n = conn_read(&s->conn, s->worker->scratch, room < SCRATCH ? room : SCRATCH);
+		/* no more than a chunk can keep of what turns out to lie behind the end */
+		size_t most = chunk_capacity(CHUNK_16K);
+		n = conn_read(&s->conn, s->worker->scratch, room < most ? room : most);
 	}
 	if (n == 0)
 		return false;
@@ -395,10 +410,13 @@ void session_run(struct smtp_session *s)
 		;
 	flushed = flush_replies(s);
 	if (s->phase == PHASE_CLOSING) {
-		if (flushed)
+		if (flushed) {
 			session_close(s);
-		else
+			return;
+		}
+		if (!s->grace) /* once: a peer that reads drop by drop does not prolong it */
 			session_arm_deadline(s);
+		s->grace = true;
 		return;
 	}
 	if (s->phase == PHASE_SECURING && !conn_is_secure(&s->conn)) {
@@ -412,8 +430,9 @@ void session_run(struct smtp_session *s)
 		chunk_free(s->worker->shard->chunks, s->in);
 		s->in = NULL;
 	}
-	if (conn_eof(&s->conn) && s->phase != PHASE_COMMIT && s->phase != PHASE_CHECKING &&
-	    !timer_armed(&s->resume))
+	/* half-closed: what it asked before is still answered */
+	if (conn_eof(&s->conn) && flushed && s->phase != PHASE_COMMIT &&
+	    s->phase != PHASE_CHECKING && !timer_armed(&s->resume))
 		session_close(s);
 	else if (s->worker->draining && s->phase == PHASE_COMMAND && s->tx == NULL) {
 		session_finish(s, REPLY_SHUTDOWN);
@@ -466,16 +485,16 @@ static void make_tag(struct smtp_session *s)
 
 static void refuse(struct smtp_worker *w, struct stream *stream, bool implicit)
 {
-	char line[400];
-	int n = snprintf(line, sizeof(line), "421 4.3.2 %s too many sessions, try again later\r\n",
-			 w->config->hostname);
+	enum smtp_reply r = w->draining ? REPLY_SHUTDOWN : REPLY_TOO_MANY_SESSIONS;
+	char line[REPLY_LINE];
 
 	/* under implicit TLS a reply would cost the handshake that the limit is there to save */
 	if (implicit) {
 		stream_abort(stream);
 		return;
 	}
-	stream_write(stream, line, (size_t)n, 0);
+	size_t n = format_reply(line, sizeof(line), r, w->config->hostname, NULL);
+	stream_write(stream, line, n, 0);
 	stream_close(stream);
 }
 

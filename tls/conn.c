@@ -170,7 +170,7 @@ static int gather_record(struct tls_session *s, uint32_t at)
 			tls_count(s->worker, tls_oversized_record);
 			return -1;
 		}
-		if (have >= need && have > RECORD_HEADER)
+		if (have >= need)
 			return 1;
 		if (!grow_in(s, at + need))
 			return -1;
@@ -181,13 +181,15 @@ static int gather_record(struct tls_session *s, uint32_t at)
 	}
 }
 
-/* Whether the stream shows another whole record, so that it can go along. */
-static bool another_record(struct stream *s)
+/* Whether the stream shows another whole record that can go along. */
+static bool another_record(struct stream *s, uint32_t room)
 {
 	const uint8_t *p;
 
-	return stream_peek(s, &p) >= RECORD_HEADER &&
-	       stream_readable(s) >= (size_t)RECORD_HEADER + (size_t)(p[3] << 8 | p[4]);
+	if (stream_peek(s, &p) < RECORD_HEADER)
+		return false;
+	size_t bytes = (size_t)RECORD_HEADER + (size_t)(p[3] << 8 | p[4]);
+	return bytes <= room && stream_readable(s) >= bytes;
 }
 
 /* 1: whole records wait in `in`; 0: not yet; -1: hopeless. */
@@ -199,11 +201,33 @@ static int gather(struct tls_session *s)
 		return -1;
 	if (s->in->start == s->in->end)
 		s->in->start = s->in->end = 0;
-	uint32_t at = s->in->start;
-	while ((rc = gather_record(s, at)) == 1 && another_record(s->conn->stream) &&
-	       s->in->end < HANDSHAKE_BYTES / 2)
+	uint32_t begin = s->in->start, at = begin;
+	while ((rc = gather_record(s, at)) == 1 && s->in->end < HANDSHAKE_BYTES / 2 &&
+	       another_record(s->conn->stream, HANDSHAKE_BYTES - s->in->end))
 		at = s->in->end;
-	return rc == 0 && at > s->in->start ? 1 : rc;
+	rc = rc == 0 && at > begin ? 1 : rc;
+	/* OpenSSL gathers a message out of many records: what it holds is bounded here */
+	if (rc == 1)
+		s->gathered += s->in->end - begin;
+	if (s->gathered > (s->job == JOB_ACCEPT ? HANDSHAKE_BYTES : SERVER_HANDSHAKE_BYTES)) {
+		tls_count(s->worker, tls_oversized_record);
+		return -1;
+	}
+	return rc;
+}
+
+bool conn_may_secure(const struct conn *c)
+{
+	struct tls_worker *w = c->worker;
+	struct chunk *probe;
+
+	if (slab_used(w->sessions) < slab_limit(w->sessions) &&
+	    (probe = chunk_alloc(w->shard->chunks, CHUNK_16K, false)) != NULL) {
+		chunk_free(w->shard->chunks, probe);
+		return true;
+	}
+	tls_count(w, tls_no_memory);
+	return false;
 }
 
 bool conn_secure(struct conn *c, const struct conn_tls *how)
@@ -247,15 +271,19 @@ static void handshake_input(struct conn *c)
 {
 	struct tls_session *s = c->tls;
 
-	if (s->in_flight)
+	/* done: its last octets wait for room, and what comes now is the protocol's */
+	if (s->in_flight || s->step == STEP_DONE)
 		return;
 	int rc = gather(s);
-	if (rc < 0)
+	if (rc < 0) {
 		end(c, CONN_END_TLS);
-	else if (rc > 0 && !session_submit(s))
+	} else if (rc > 0 && !session_submit(s)) {
 		end(c, CONN_END_BUSY);
-	else if (rc == 0 && stream_eof(c->stream))
+	} else if (rc == 0 && stream_eof(c->stream)) {
+		tls_count(s->worker,
+			  s->job == JOB_CONNECT ? tls_client_failed : tls_handshakes_failed);
 		end(c, CONN_END_TLS);
+	}
 }
 
 /* The handshake's answer into the stream; false while some of it waits for room. */
@@ -443,6 +471,9 @@ static size_t tls_write(struct conn *c, const uint8_t *data, size_t n)
 			break;
 		took += wrote;
 	}
+	/* the stream took every record whole and does not know that more waits */
+	if (took < n && !c->tls->blocked)
+		stream_want_room(c->stream);
 	return took;
 }
 

@@ -63,6 +63,8 @@ struct conn_tls {
 	const char *name; /* client: SNI, and what verification asks for */
 	bool verify;      /* client: the certificate must verify */
 };
+/* Whether there is memory for TLS now; false is counted. */
+bool conn_may_secure(const struct conn *c);
 /* Begins TLS.  false: `ended` is NOT called, the caller aborts (memory, queue: counted). */
 bool conn_secure(struct conn *c, const struct conn_tls *how);
 

@@ -13,8 +13,9 @@
 
 enum {
 	MAX_THREADS = 32,
-	QUEUE_SLOTS = 4096,      /* handshake steps waiting for one thread */
-	HANDSHAKE_BYTES = 20000, /* most that an unauthenticated peer may have us hold */
+	QUEUE_SLOTS = 4096,              /* handshake steps waiting for one thread */
+	HANDSHAKE_BYTES = 20000,         /* most that an unauthenticated peer may have us hold */
+	SERVER_HANDSHAKE_BYTES = 131072, /* of a next hop: long certificate chains exist */
 	RECORD_HEADER = 5,
 };
 
@@ -33,6 +34,7 @@ struct tls_session {
 	bool blocked;   /* worker: SSL_write waits for room */
 	enum step step;
 	bool detached;          /* BIO works on the chunks, not on the stream */
+	uint32_t gathered;      /* handshake bytes received */
 	struct chunk *in, *out; /* handshake bytes; `in` also holds what follows Finished */
 	char name[256];         /* client: SNI */
 	bool verify;

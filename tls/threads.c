@@ -32,6 +32,9 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 	if (s->name[0] != '\0')
 		SSL_set_tlsext_host_name(s->ssl, s->name);
 	if (s->verify) {
+		/* an empty name would turn the check of names off */
+		if (s->name[0] == '\0')
+			return false;
 		SSL_set_verify(s->ssl, SSL_VERIFY_PEER, NULL);
 		SSL_set_hostflags(s->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 		return SSL_set1_host(s->ssl, s->name) == 1;

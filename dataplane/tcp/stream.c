@@ -78,6 +78,14 @@ size_t stream_write(struct stream *s, const void *data, size_t n, unsigned flags
 	return done;
 }
 
+void stream_want_room(struct stream *s)
+{
+	if (!can_write(s))
+		return;
+	s->flags |= F_WANT_WRITE;
+	stream_touch(s);
+}
+
 size_t stream_room(const struct stream *s)
 {
 	uint32_t queued = send_queued(s);

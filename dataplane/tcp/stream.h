@@ -68,6 +68,9 @@ size_t stream_read(struct stream *s, void *buf, size_t cap);
 /* Copies; returns how many bytes were taken (short when the send buffer is full or chunks are
  * short; `writable` comes when there is room again).  Sent at the flush at the end of the burst. */
 size_t stream_write(struct stream *s, const void *data, size_t n, unsigned flags);
+/* `writable` comes when there is room again, although stream_write() took all it was offered:
+ * for a caller that holds back what does not fit whole. */
+void stream_want_room(struct stream *s);
 /* Bytes that stream_write() would take now. */
 size_t stream_room(const struct stream *s);
 /* Bytes written and not yet acknowledged by the peer. */

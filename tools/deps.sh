@@ -9,7 +9,7 @@ packages="
     clang-14 clang-format-14 libclang-rt-14-dev
     python3 python3-aiosmtpd python3-yaml
     iproute2 ethtool procps openssl swaks curl
-    libnet-ssleay-perl libauthen-sasl-perl libio-socket-ssl-perl
+    libnet-ssleay-perl libauthen-sasl-perl libio-socket-ssl-perl libio-socket-inet6-perl
 "
 missing=""
 for p in $packages; do

@@ -20,6 +20,7 @@ BUILD = os.path.join(ROOT, "build")
 POSTERN = os.path.join(BUILD, "control", "postern")
 POSTERNCTL = os.path.join(BUILD, "control", "cli", "posternctl")
 CLIENT, HOST, TLS_NAME = "192.0.2.1", "192.0.2.10", "submit.example.net"
+CLIENT6, HOST6 = "2001:db8::1", "2001:db8::10"
 USER, PASSWORD = "alice", "wonderland-42"
 
 
@@ -44,13 +45,14 @@ def merge(into, other):
 
 
 class Lab:
-    def __init__(self, workers=(1,), config=None, next_hop_port=2525):
+    def __init__(self, workers=(1,), config=None, next_hop_port=2525, ip6=False):
         self.dir = tempfile.mkdtemp(prefix="postern-")
         os.chmod(self.dir, 0o755)
         tag = "%d-%d" % (os.getpid(), time.monotonic_ns() % 100000)
         self.gw_ns, self.client_ns = "postern-gw-" + tag, "postern-cl-" + tag
         self.children = []
         self.gateway = None
+        self.ip6 = ip6
         self.log_path = self.path("postern.log")
         self.config_path = self.path("postern.yaml")
         self.socket = self.path("control.sock")
@@ -69,11 +71,16 @@ class Lab:
     def _network(self):
         for ns in (self.gw_ns, self.client_ns):
             run("ip", "netns", "add", ns)
-            run("ip", "netns", "exec", ns, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1",
-                "net.ipv6.conf.default.disable_ipv6=1")
+            # the gateway's end never has kernel addresses; the clients' has IPv6 where wanted
+            off = 0 if self.ip6 and ns == self.client_ns else 1
+            run("ip", "netns", "exec", ns, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=%d" % off,
+                "net.ipv6.conf.default.disable_ipv6=%d" % off)
         run("ip", "link", "add", "gw0", "netns", self.gw_ns, "type", "veth",
             "peer", "name", "cl0", "netns", self.client_ns)
         run("ip", "-n", self.client_ns, "address", "add", CLIENT + "/24", "dev", "cl0")
+        if self.ip6:
+            run("ip", "-n", self.client_ns, "address", "add", CLIENT6 + "/64", "dev", "cl0",
+                "nodad")
         for ns, link in ((self.gw_ns, "gw0"), (self.client_ns, "cl0")):
             run("ip", "-n", ns, "link", "set", "lo", "up")
             run("ip", "-n", ns, "link", "set", link, "up")
@@ -108,6 +115,8 @@ class Lab:
                                                 "tls": "opportunistic"}]}]},
             "control": {"socket": self.socket, "http": "127.0.0.1:9587", "log": {"level": "info"}},
         }
+        if self.ip6:
+            base["dataplane"]["ports"][0]["addresses"].append(HOST6 + "/64")
         self.config = merge(base, config)
         self.write_config()
 
@@ -157,10 +166,10 @@ class Lab:
         self.gateway.send_signal(signal.SIGKILL)
         self.gateway.wait(10)
 
-    def start_sink(self, directory, port=2525, *options):
+    def start_sink(self, directory, port=2525, address=CLIENT):
         os.makedirs(directory, exist_ok=True)
         p = self.spawn(self.client_ns, sys.executable, os.path.join(ROOT, "tools", "sink.py"),
-                       "--listen", "%s:%d" % (CLIENT, port), "--directory", directory, *options,
+                       "--listen", "%s:%d" % (address, port), "--directory", directory,
                        log=self.path("sink.log"))
         self.wait_port(port)
         return p

@@ -50,6 +50,7 @@
 	X(net, icmp_bad, "packets", "ICMP packets malformed, of other types or over the limit")    \
 	X(net, tcp_bad_checksum, "packets", "TCP segments with a wrong checksum")                  \
 	X(net, no_route, "packets", "packets dropped: no route to the destination")                \
+	X(net, oversized, "packets", "packets dropped: larger than the port's MTU")                \
 	X(net, no_buffer, "packets", "times no packet buffer was free")                            \
 	X(net, handed_over, "packets", "packets handed to the worker that owns their flow")        \
 	X(net, handover_full, "packets", "packets dropped: the owner's ring was full")

@@ -82,6 +82,12 @@ void net_send(struct net_worker *w, struct net_buffer *b, unsigned bytes, const 
 		rte_pktmbuf_free(m);
 		return;
 	}
+	/* only an echo of what came in fragments can be so large: we do not fragment */
+	if (bytes > p->config.mtu) {
+		net_count(w, net_oversized);
+		rte_pktmbuf_free(m);
+		return;
+	}
 	m->data_len = (uint16_t)bytes;
 	m->pkt_len = bytes;
 	resolve_output(w, p, m, &next_hop);

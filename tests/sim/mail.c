@@ -373,6 +373,44 @@ void mail_destroy(struct mail *m)
 	free(m);
 }
 
+static void read_done(struct spool_request *r)
+{
+	*(bool *)r->user = true;
+}
+
+static bool is_true(void *arg)
+{
+	return *(bool *)arg;
+}
+
+size_t mail_content(struct mail *m, uint8_t *out, size_t most)
+{
+	struct chunk *c = chunk_alloc(m->shard->chunks, CHUNK_64K, true);
+	size_t at = 0, all = m->last.content_bytes < most ? m->last.content_bytes : most;
+
+	while (at < all) {
+		bool done = false;
+		struct spool_request r = {
+			.op = SPOOL_READ,
+			.id = m->last.id,
+			.place = m->last.place,
+			.chunks = c,
+			.read_offset = at,
+			.read_bytes = all - at < c->size ? all - at : c->size,
+			.user = &done,
+			.done = read_done,
+		};
+		assert_int_equal(spool_submit(m->relay_spool, &r), 0);
+		assert_true(mail_run_until(m, is_true, &done, MAIL_SECOND));
+		assert_int_equal(r.verdict, 0);
+		assert_true(r.read_bytes > 0);
+		memcpy(out + at, c->data, r.read_bytes);
+		at += r.read_bytes;
+	}
+	chunk_free(m->shard->chunks, c);
+	return at;
+}
+
 uint64_t mail_smtp_count(const struct mail *m, enum smtp_counter c)
 {
 	return counter_read(&smtp_counters(m->smtp)[c]);

@@ -84,6 +84,9 @@ void mail_auth_start(struct mail *m);
 /* Recovers the spool as after a restart: a new relay finds what the disk holds. */
 void mail_restart_relay(struct mail *m, enum disk_loss loss);
 
+/* The content of the last accepted message as the spool gives it back, up to most bytes at out. */
+size_t mail_content(struct mail *m, uint8_t *out, size_t most);
+
 uint64_t mail_smtp_count(const struct mail *m, enum smtp_counter c);
 uint64_t mail_relay_count(const struct mail *m, enum relay_counter c);
 uint64_t mail_tls_count(const struct mail *m, enum tls_counter c);

@@ -116,6 +116,13 @@ static bool session_submit(struct tls_session *s)
 {
 	struct tls_worker *w = s->worker;
 
+	/* room for the answer only while there can be one: a peer that says nothing holds none */
+	if (s->out == NULL)
+		s->out = chunk_alloc(w->shard->chunks, CHUNK_16K, false);
+	if (s->out == NULL) {
+		tls_count(w, tls_no_memory);
+		return false;
+	}
 	s->detached = true;
 	if (!ring_push(w->tls->threads[s->thread].queue, s)) {
 		tls_count(w, tls_queue_full);
@@ -236,12 +243,7 @@ bool conn_secure(struct conn *c, const struct conn_tls *how)
 	handle_t h;
 	struct tls_session *s = slab_alloc(w->sessions, &h);
 
-	if (s != NULL) {
-		s->out = chunk_alloc(w->shard->chunks, CHUNK_16K, false);
-		if (s->out == NULL)
-			slab_free(w->sessions, h);
-	}
-	if (s == NULL || s->out == NULL) {
+	if (s == NULL) {
 		tls_count(w, tls_no_memory);
 		return false;
 	}
@@ -297,7 +299,8 @@ static bool flush_out(struct tls_session *s)
 					   STREAM_MORE);
 	if (c->start < c->end)
 		return false;
-	c->start = c->end = 0;
+	chunk_free(s->worker->shard->chunks, c);
+	s->out = NULL;
 	return true;
 }
 
@@ -307,8 +310,6 @@ static void handshake_done(struct tls_session *s)
 	struct tls_worker *w = s->worker;
 
 	c->securing = false;
-	chunk_free(w->shard->chunks, s->out);
-	s->out = NULL;
 	if (s->job == JOB_CONNECT) {
 		tls_count(w, tls_client_handshakes);
 	} else {

@@ -149,23 +149,42 @@ static bool address_taken(const struct check *k, unsigned port, unsigned index)
 	return false;
 }
 
-static void check_gateway(const struct check *k, unsigned port, unsigned index)
+/* path names the key of the router. */
+static void check_router(const struct check *k, const struct config_port *p,
+			 const struct ip_addr *router, const char *path)
 {
-	const struct config_port *p = &k->c->dataplane.port[port];
-	const struct ip_addr *g = &p->gateway[index];
-	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
-	bool inside = link_local(g), own = false;
+	char text[ADDR_TEXT_BYTES];
+	bool inside = link_local(router), own = false;
 
 	for (unsigned i = 0; i < p->address_count; i++) {
-		inside |= same_network(&p->address[i], g);
-		own |= addr_equal(&p->address[i].addr, g);
+		inside |= same_network(&p->address[i], router);
+		own |= addr_equal(&p->address[i].addr, router);
 	}
-	snprintf(path, sizeof(path), "dataplane.ports.%u.gateways.%u", port, index);
-	addr_text(&p->gateway[index], text);
+	addr_text(router, text);
 	if (own)
 		fault(k, path, "%s is an address of this port itself", text);
 	else if (!inside)
 		fault(k, path, "%s is inside none of this port's prefixes", text);
+}
+
+static void check_routers(const struct check *k, unsigned port)
+{
+	const struct config_port *p = &k->c->dataplane.port[port];
+	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
+
+	for (unsigned i = 0; i < p->gateway_count; i++) {
+		snprintf(path, sizeof(path), "dataplane.ports.%u.gateways.%u", port, i);
+		check_router(k, p, &p->gateway[i], path);
+	}
+	for (unsigned i = 0; i < p->static_route_count; i++) {
+		const struct config_static_route *r = &p->static_route[i];
+		snprintf(path, sizeof(path), "dataplane.ports.%u.routes.%u.via", port, i);
+		if (r->via.family != r->to.addr.family)
+			fault(k, path, "%s is not of the family of its destinations",
+			      addr_text(&r->via, text));
+		else
+			check_router(k, p, &r->via, path);
+	}
 }
 
 static void check_ports(const struct check *k)
@@ -189,8 +208,7 @@ static void check_ports(const struct check *k)
 			fault(k, path, "%s/%u %s", addr_text(&p->address[j].addr, text),
 			      p->address[j].bits, why);
 		}
-		for (unsigned j = 0; j < p->gateway_count; j++)
-			check_gateway(k, i, j);
+		check_routers(k, i);
 	}
 }
 

@@ -29,6 +29,7 @@ enum {
 	CONFIG_PORTS = 16,
 	CONFIG_ADDRESSES = 16,
 	CONFIG_GATEWAYS = 4,
+	CONFIG_STATIC_ROUTES = 32, /* of a port */
 	CONFIG_EXEMPT = 64,
 	CONFIG_LISTENERS = 16,
 	CONFIG_CERTIFICATES = 1,
@@ -65,12 +66,19 @@ enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT };
 enum config_protocol { CONFIG_PROTOCOL_SMTP };
 enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_HOP_TLS_REQUIRED };
 
+struct config_static_route {
+	struct config_prefix to;
+	struct ip_addr via; /* inside one of the port's prefixes */
+};
+
 struct config_port {
 	char device[CONFIG_PATH_BYTES];
 	struct config_prefix address[CONFIG_ADDRESSES]; /* IPv4 */
 	unsigned address_count;
 	struct ip_addr gateway[CONFIG_GATEWAYS]; /* IPv4 */
 	unsigned gateway_count;
+	struct config_static_route static_route[CONFIG_STATIC_ROUTES];
+	unsigned static_route_count;
 	uint64_t mtu;
 	uint64_t vlan; /* 0: untagged */
 	enum config_steering steering;

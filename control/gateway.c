@@ -83,6 +83,12 @@ static int open_dataplane(struct gateway *g, char *error, size_t error_bytes)
 			p->addresses[k].addr = d->port[i].address[k].addr;
 			p->addresses[k].prefix = d->port[i].address[k].bits;
 		}
+		p->n_routes = d->port[i].static_route_count;
+		for (unsigned k = 0; k < p->n_routes; k++) {
+			p->routes[k].to.addr = d->port[i].static_route[k].to.addr;
+			p->routes[k].to.prefix = d->port[i].static_route[k].to.bits;
+			p->routes[k].via = d->port[i].static_route[k].via;
+		}
 		for (unsigned k = 0; k < d->port[i].gateway_count; k++) {
 			const struct ip_addr *gateway = &d->port[i].gateway[k];
 			struct ip_addr *of = gateway->family == 6 ? &p->gateway6 : &p->gateway4;

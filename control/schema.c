@@ -90,6 +90,14 @@ static const struct schema_choice log_level_choices[] = {
 	{},
 };
 
+static const struct schema_row static_route_rows[] = {
+	{"to", SCHEMA_NETWORK, FIELD(config_static_route, to), .required = true,
+	 .help = "destinations; the longest prefix wins"},
+	{"via", SCHEMA_ADDRESS, FIELD(config_static_route, via), .required = true,
+	 .help = "their router, inside one of the port's prefixes or (IPv6) link-local"},
+	{},
+};
+
 static const struct schema_row port_rows[] = {
 	{"device", SCHEMA_TEXT, FIELD(config_port, device), .required = true,
 	 .help = "a PCI address or any DPDK vdev string"},
@@ -97,6 +105,8 @@ static const struct schema_row port_rows[] = {
 	 .min_items = 1, .help = "IPv4 and IPv6 addresses of this port with their prefix length"},
 	{"gateways", SCHEMA_ADDRESS, LIST(config_port, gateway, gateway_count),
 	 .help = "routers, each inside one of the prefixes or (IPv6) link-local"},
+	{"routes", SCHEMA_MAP, LIST(config_port, static_route, static_route_count),
+	 .help = "networks that are not reached by the gateways", .rows = static_route_rows},
 	{"mtu", SCHEMA_NUMBER, FIELD(config_port, mtu), RANGE(576, 9000), .preset = "1500",
 	 .help = "largest IP packet, octets"},
 	{"vlan", SCHEMA_NUMBER, FIELD(config_port, vlan), RANGE(0, 4094), .preset = "0",

@@ -26,7 +26,7 @@
 struct net;
 struct net_worker;
 
-enum { NET_MAX_ADDRESSES = 16 };
+enum { NET_MAX_ADDRESSES = 16, NET_MAX_ROUTES = 32 };
 
 struct net_address {
 	struct ip_addr addr;
@@ -38,6 +38,11 @@ struct net_port_config {
 	struct net_address addresses[NET_MAX_ADDRESSES];
 	unsigned n_addresses;
 	struct ip_addr gateway4, gateway6; /* family 0: none */
+	struct net_route {
+		struct net_address to;
+		struct ip_addr via;
+	} routes[NET_MAX_ROUTES]; /* the longest prefix of all ports wins */
+	unsigned n_routes;
 	uint16_t mtu;
 	uint16_t vlan; /* 0: untagged */
 };

@@ -251,7 +251,27 @@ const uint8_t *port_source(const struct net_port *p, const struct ip_addr *ip)
 	return k >= 0 ? p->addresses[k].addr.byte : NULL;
 }
 
-/* Directly connected first, then the first gateway. */
+/* The static route with the longest prefix, or NULL. */
+static const struct net_route *static_route(const struct net *n, const struct ip_addr *to,
+					    struct net_port **port)
+{
+	const struct net_route *best = NULL;
+
+	for (unsigned i = 0; i < n->n_ports; i++) {
+		const struct net_port_config *c = &n->ports[i].config;
+		for (unsigned k = 0; k < c->n_routes; k++) {
+			const struct net_route *r = &c->routes[k];
+			if (!on_link(&r->to, to) ||
+			    (best != NULL && r->to.prefix <= best->to.prefix))
+				continue;
+			best = r;
+			*port = (struct net_port *)&n->ports[i];
+		}
+	}
+	return best;
+}
+
+/* Directly connected first, then static routes, then the first gateway. */
 struct net_port *route(const struct net *n, const struct ip_addr *to, struct ip_addr *next_hop)
 {
 	for (unsigned i = 0; i < n->n_ports; i++) {
@@ -259,6 +279,12 @@ struct net_port *route(const struct net *n, const struct ip_addr *to, struct ip_
 			*next_hop = *to;
 			return (struct net_port *)&n->ports[i];
 		}
+	}
+	struct net_port *port = NULL;
+	const struct net_route *r = static_route(n, to, &port);
+	if (r != NULL) {
+		*next_hop = r->via;
+		return port;
 	}
 	for (unsigned i = 0; i < n->n_ports; i++) {
 		const struct net_port_config *c = &n->ports[i].config;

@@ -2,7 +2,7 @@
 import os
 import sys
 
-from harness import HOST, CLIENT, Lab, main, run
+from harness import CLIENT, HOST, Lab, Raw, expect, mails_about, main, run
 
 FRAMES = r"""
 import socket, struct, sys, time
@@ -98,6 +98,27 @@ def test_garbage_frames_are_counted_and_survived(lab):
     assert frames(lab, "arp", 100) == "reply tag 100"
     assert counters(lab, "net_ip4_bad_checksum") + counters(lab, "net_ip4_bad_header") > 0
     assert lab.stop() == 0
+
+
+def test_next_hop_behind_a_static_route_is_reached(_):
+    far = "198.51.100.7"
+    port = {"device": "net_af_packet0,iface=gw0", "addresses": [HOST + "/24"], "mtu": 1500,
+            "routes": [{"to": "198.51.0.0/16", "via": "192.0.2.200"},
+                       {"to": "198.51.100.0/24", "via": CLIENT}]}
+    config = {"dataplane": {"ports": [port]}, "relay": {"pools": [{
+        "name": "default", "next_hops": [{"address": far, "port": 2525, "protocol": "smtp",
+                                          "tls": "none"}]}]}}
+    with Lab(workers=[0], config=config) as lab:
+        run("ip", "-n", lab.client_ns, "address", "add", far + "/32", "dev", "lo")
+        lab.start_sink(lab.path("arrived"), address=far)
+        lab.start()
+        with Raw(lab, 465, login=True) as c:
+            c.envelope()
+            expect(c.cmd("DATA"), 354)
+            c.send("Subject: far\r\n\r\nx\r\n.\r\n")
+            expect(c.reply(), 250)
+        mails_about(lab.path("arrived"), "far")
+        assert lab.stop() == 0
 
 
 if __name__ == "__main__":

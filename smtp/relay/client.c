@@ -24,7 +24,8 @@ static const char *const stream_ends[] = {
 
 void client_arm(struct client *c, uint64_t us)
 {
-	timer_arm(c->worker->shard->timers, &c->timer, c->worker->shard->now_us + us);
+	timer_arm(c->worker->shard->timers, &c->timer,
+		  c->worker->shard->now_us + (c->mute ? 0 : us));
 }
 
 bool client_flush(struct client *c)
@@ -47,6 +48,7 @@ void client_command(struct client *c, const char *text, size_t n)
 		c->out = chunk_alloc(c->worker->shard->chunks, CHUNK_16K, true);
 	if (c->out == NULL || c->out->size - c->out->end < n) {
 		/* the timer ends a connection whose command could not be made */
+		c->mute = true;
 		client_arm(c, 0);
 		return;
 	}
@@ -82,6 +84,11 @@ void client_failed(struct client *c, const char *why)
 	struct delivery *d = c->delivery;
 	enum client_state state = c->state;
 
+	if (state == CLIENT_SECURING) {
+		relay_count(w, relay_tls_failed);
+		/* opportunistic: better in clear than not at all, for a while */
+		c->hop->tls_broken_until_us = w->shard->now_us + TLS_BROKEN_US;
+	}
 	if (!c->greeted)
 		hop_failed(c->hop, w, why);
 	c->delivery = NULL;
@@ -233,26 +240,35 @@ static bool starttls_reply(struct client *c, bool more)
 		client_failed(c, "octets behind the STARTTLS reply");
 		return false;
 	}
+	if (!conn_secure(&c->conn, &how)) {
+		client_failed(c, "TLS not possible now");
+		return false;
+	}
 	c->state = CLIENT_SECURING;
 	client_arm(c, GREETING_US);
-	if (conn_secure(&c->conn, &how))
-		return true;
-	client_failed(c, "TLS not possible now");
-	return false;
+	return true;
 }
 
 static bool final_reply(struct client *c)
 {
 	struct delivery *d = c->delivery;
 	char status[STATUS_TEXT];
+	unsigned code = c->reply.code;
+	/* the hop cannot have read the end of data that it has not acknowledged */
+	bool early = c->state == CLIENT_CONTENT || c->out != NULL || !conn_drained(&c->conn);
 
-	delivery_outcome(d, RECIPIENT_ACCEPTED, c->reply.code, reply_status(&c->reply, status),
+	/* so a 250 is about something else, and says nothing about this message */
+	if (early && code / 100 < 4) {
+		relay_count(c->worker, relay_bad_replies);
+		client_failed(c, "reply before the end of data");
+		return false;
+	}
+	delivery_outcome(d, RECIPIENT_ACCEPTED, code, reply_status(&c->reply, status),
 			 reply_text(&c->reply));
-	bool early = c->state == CLIENT_CONTENT;
 	c->delivery = NULL;
 	d->client = NULL;
 	/* a reply before the end of data leaves the two sides out of step */
-	if (early || c->reply.code == 421)
+	if (early || code == 421)
 		client_close(c, true);
 	else
 		client_idle(c, false);
@@ -275,8 +291,8 @@ static bool client_reply(struct client *c, bool more)
 		if (c->reply.code < 500 || c->reply.code == 550)
 			return fail(c, "EHLO");
 		/* a server of RFC 821: HELO, once */
-		if (c->messages == 0 && !c->dead_body) {
-			c->dead_body = true;
+		if (c->messages == 0 && !c->helo_tried) {
+			c->helo_tried = true;
 			send_ehlo(c, "HELO");
 			return true;
 		}
@@ -284,7 +300,7 @@ static bool client_reply(struct client *c, bool more)
 	case CLIENT_STARTTLS:
 		return starttls_reply(c, more);
 	case CLIENT_ENVELOPE:
-		transact_reply(c);
+		transact_reply(c, more);
 		return false;
 	case CLIENT_CONTENT:
 	case CLIENT_FINAL:
@@ -392,11 +408,6 @@ static void on_ended(struct conn *conn, enum conn_end why)
 	struct client *c = client_of(conn);
 	const char *text = why == CONN_END_STREAM ? stream_ends[conn->stream_end] : "TLS failed";
 
-	if (c->state == CLIENT_SECURING) {
-		relay_count(c->worker, relay_tls_failed);
-		/* opportunistic: better in clear than not at all, for a while */
-		c->hop->tls_broken_until_us = c->worker->shard->now_us + TLS_BROKEN_US;
-	}
 	if (c->state == CLIENT_QUIT || c->state == CLIENT_IDLE)
 		client_close(c, false);
 	else

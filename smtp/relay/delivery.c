@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "smtp/relay/internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +31,11 @@ static void delivery_drop(struct delivery *d, const char *why)
 	struct message *m = d->message;
 	struct client *c = d->client;
 
+	uint64_t us = message_retry_us(m);
+
 	delivery_free(d);
-	message_defer(m, why, message_retry_us(m));
+	/* an expired message is due at once, but not in every round while the spool fails */
+	message_defer(m, why, us > RETRY_SPOOL_US ? us : RETRY_SPOOL_US);
 	if (c != NULL)
 		client_idle(c, false);
 }
@@ -115,8 +119,8 @@ void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned co
 		      const char *status, const char *text)
 {
 	enum recipient_state to = code / 100 == 2   ? RECIPIENT_DELIVERED
-				  : code / 100 == 4 ? RECIPIENT_DEFERRED
-						    : RECIPIENT_FAILED;
+				  : code / 100 == 5 ? RECIPIENT_FAILED
+						    : RECIPIENT_DEFERRED;
 
 	for (uint32_t i = 0; i < d->e.recipients; i++) {
 		struct recipient *r = &d->recipients[i];
@@ -187,6 +191,17 @@ static void disposed(struct spool_request *r)
 	delivery_free(d);
 }
 
+/* What the attempt came to is kept, whatever the spool says: forgetting it would deliver again. */
+static void conclude(struct timer *t);
+
+static void conclude_later(struct delivery *d)
+{
+	struct shard *s = d->worker->shard;
+
+	timer_init(&d->timer, conclude);
+	timer_arm(s->timers, &d->timer, s->now_us + RETRY_SPOOL_US);
+}
+
 static void dispose(struct delivery *d)
 {
 	struct relay_worker *w = d->worker;
@@ -203,13 +218,15 @@ static void dispose(struct delivery *d)
 
 	d->dispositions = calloc(d->e.recipients + 1, sizeof(*d->dispositions));
 	if (d->dispositions == NULL) {
-		delivery_drop(d, "out of memory");
+		conclude_later(d);
 		return;
 	}
 	d->last = true;
 	d->retry_us = message_retry_us(m);
 	for (uint32_t i = 0; i < d->e.recipients; i++) {
 		unsigned s = d->recipients[i].state;
+		/* one without an outcome would be lost with the message */
+		assert(s != RECIPIENT_TODO && s != RECIPIENT_ACCEPTED);
 		if (s != RECIPIENT_DELIVERED && s != RECIPIENT_DEFERRED && s != RECIPIENT_FAILED)
 			continue;
 		d->dispositions[n++] = (struct spool_disposition){
@@ -243,9 +260,9 @@ static void reported(struct spool_request *r)
 
 	w->spool_pending--;
 	if (r->verdict < 0) {
-		/* no report, no disposition: the message stays and is judged again */
+		/* no report, no disposition */
 		relay_count(w, relay_spool_errors);
-		delivery_drop(d, "the report could not be stored");
+		conclude_later(d);
 		return;
 	}
 	struct spool_found f = {
@@ -257,8 +274,41 @@ static void reported(struct spool_request *r)
 		.recipients = 1,
 	};
 	relay_count(w, relay_reports);
+	d->reported = true;
 	relay_add(w, &f);
 	dispose(d);
+}
+
+static void report(struct delivery *d)
+{
+	if (!report_build(d, &d->request)) {
+		conclude_later(d);
+		return;
+	}
+	d->request.user = d;
+	d->request.done = reported;
+	if (relay_submit(d->worker, &d->request) < 0)
+		conclude_later(d);
+}
+
+static bool report_owed(const struct delivery *d)
+{
+	bool failed = false;
+
+	for (uint32_t i = 0; i < d->e.recipients; i++)
+		failed |= d->recipients[i].state == RECIPIENT_FAILED;
+	return failed && !d->reported;
+}
+
+static void conclude(struct timer *t)
+{
+	struct delivery *d = container_of(t, struct delivery, timer);
+
+	/* a report about a report would be the beginning of a loop (RFC 5321 section 6.1) */
+	if (report_owed(d) && d->e.reverse_path.bytes > 0)
+		report(d);
+	else
+		dispose(d);
 }
 
 static void log_outcome(const struct delivery *d)
@@ -279,25 +329,8 @@ static void log_outcome(const struct delivery *d)
 
 void delivery_end(struct delivery *d)
 {
-	struct relay_worker *w = d->worker;
-	bool failed = false;
-
 	log_outcome(d);
-	for (uint32_t i = 0; i < d->e.recipients; i++)
-		failed |= d->recipients[i].state == RECIPIENT_FAILED;
-	/* a report about a report would be the beginning of a loop (RFC 5321 section 6.1) */
-	if (failed && d->e.reverse_path.bytes == 0)
-		relay_count(w, relay_reports_suppressed);
-	if (!failed || d->e.reverse_path.bytes == 0) {
-		dispose(d);
-		return;
-	}
-	if (!report_build(d, &d->request)) {
-		delivery_drop(d, "no room for a report");
-		return;
-	}
-	d->request.user = d;
-	d->request.done = reported;
-	if (relay_submit(w, &d->request) < 0)
-		delivery_drop(d, "the report could not be stored");
+	if (report_owed(d) && d->e.reverse_path.bytes == 0)
+		relay_count(d->worker, relay_reports_suppressed);
+	conclude(&d->timer);
 }

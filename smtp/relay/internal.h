@@ -75,7 +75,7 @@ struct delivery {
 	struct chunk *report, *report_envelope;
 	struct timer timer; /* a spool request is tried again */
 	uint64_t retry_us;
-	bool last, expired;
+	bool last, expired, reported;
 };
 
 /* Bytes of the content on their way from the spool to the wire. */
@@ -123,7 +123,8 @@ struct client {
 	struct reply_parser reply;
 	struct chunk *in, *out;
 	bool pipelining, eightbit, size, starttls, greeted;
-	bool data_sent, mail_refused, dead_body;
+	bool data_sent, mail_refused, helo_tried;
+	bool mute; /* a command could not be made: the connection ends at once */
 	uint64_t size_limit;
 	unsigned messages;
 	struct delivery *delivery;
@@ -188,7 +189,7 @@ void client_quit(struct client *c);
 
 /* transact.c */
 void transact_pump(struct client *c);
-void transact_reply(struct client *c);
+void transact_reply(struct client *c, bool more);
 /* content.c */
 void content_pump(struct client *c);
 void content_begin_transfer(struct client *c);

@@ -36,6 +36,8 @@ static void message_due(struct timer *t)
 	if (us_to_expiry(m) > 0) {
 		if (m->state == MESSAGE_DEFERRED)
 			message_ready(m);
+		else /* the wall clock has seconds only */
+			timer_arm(w->shard->timers, t, w->shard->now_us + us_to_expiry(m));
 		return;
 	}
 	if (m->state == MESSAGE_READY) {
@@ -116,8 +118,16 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	m->attempts = f->attempts;
 	list_init(&m->link);
 	timer_init(&m->timer, message_due);
-	if (f->done != NULL && (m->done = malloc(bits)) != NULL)
+	if (f->done != NULL) {
+		/* without its bits a recipient would get the message again */
+		m->done = malloc(bits + 1);
+		if (m->done == NULL) {
+			slab_free(w->messages, h);
+			relay_count(w, relay_queue_full);
+			return -ENOMEM;
+		}
 		memcpy(m->done, f->done, bits);
+	}
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
 	if (us_until(w, f->retry_at_s) > 0) {
 		m->state = MESSAGE_DEFERRED;

@@ -64,8 +64,10 @@ const char *reply_status(const struct reply_parser *p, char *status)
 	const char *t = reply_text(p);
 	size_t n = 2;
 
+	unsigned class = p->code / 100 == 3 ? 4 : p->code / 100;
+
 	/* class "." 1*3digit "." 1*3digit, the class being the code's (RFC 3463 section 2) */
-	if (t[0] == (char)('0' + p->code / 100) && t[1] == '.') {
+	if (t[0] == (char)('0' + class) && t[1] == '.') {
 		n += strspn(t + n, "0123456789");
 		if (n > 2 && n <= 5 && t[n] == '.') {
 			size_t detail = strspn(t + n + 1, "0123456789");
@@ -78,6 +80,6 @@ const char *reply_status(const struct reply_parser *p, char *status)
 		}
 	}
 	memcpy(status, "0.0.0", 6);
-	status[0] = (char)('0' + p->code / 100 % 10);
+	status[0] = (char)('0' + class);
 	return status;
 }

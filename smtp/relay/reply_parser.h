@@ -30,7 +30,7 @@ enum reply_progress reply_feed(struct reply_parser *p, const uint8_t *in, size_t
 /* Text behind the code of the current line. */
 const char *reply_text(const struct reply_parser *p);
 /* The enhanced code at the front of the text into status (12 bytes), or the code's class with
- * ".0.0"; returns status. */
+ * ".0.0"; a 3xx where none belongs is a transient failure.  Returns status. */
 const char *reply_status(const struct reply_parser *p, char *status);
 
 #endif

@@ -38,8 +38,6 @@ static bool hop_can_take(struct client *c)
 
 void client_transact(struct client *c)
 {
-	struct delivery *d = c->delivery;
-
 	relay_count(c->worker, relay_attempts);
 	c->send_cursor = 0;
 	c->send_index = c->reply_index = c->accepted = 0;
@@ -52,7 +50,6 @@ void client_transact(struct client *c)
 		return;
 	}
 	client_arm(c, COMMAND_US);
-	(void)d;
 	transact_pump(c);
 }
 
@@ -139,18 +136,25 @@ static void recipient_reply(struct client *c)
 		c->accepted++;
 		return;
 	}
-	r->state = c->reply.code / 100 == 4 ? RECIPIENT_DEFERRED : RECIPIENT_FAILED;
+	/* 3xx is no answer to RCPT: later, perhaps, the hop makes sense again */
+	r->state = c->reply.code / 100 == 5 ? RECIPIENT_FAILED : RECIPIENT_DEFERRED;
 	reply_status(&c->reply, r->status);
 	snprintf(r->text, sizeof(r->text), "%u %.140s", c->reply.code, reply_text(&c->reply));
 }
 
 /* May free the client (a lost message ends with its connection). */
-void transact_reply(struct client *c)
+void transact_reply(struct client *c, bool more)
 {
 	struct delivery *d = c->delivery;
 	unsigned code = c->reply.code;
 	char status[STATUS_TEXT];
 
+	/* what follows the last reply owed would be taken for the answer to our next command */
+	if (more && code != 421 && c->sent - c->answered + c->data_sent <= 1) {
+		relay_count(c->worker, relay_bad_replies);
+		client_failed(c, "reply before its command");
+		return;
+	}
 	reply_status(&c->reply, status);
 	if (code == 421) {
 		delivery_outcome(d, RECIPIENT_TODO, code, status, reply_text(&c->reply));
@@ -168,7 +172,7 @@ void transact_reply(struct client *c)
 			return;
 		}
 		/* 2xx to DATA is no reply at all: the hop may try again later */
-		delivery_outcome(d, RECIPIENT_ACCEPTED, code / 100 == 5 ? code : 451, status,
+		delivery_outcome(d, RECIPIENT_ACCEPTED, code / 100 == 2 ? 451 : code, status,
 				 reply_text(&c->reply));
 		over(c, true);
 		return;
@@ -176,8 +180,7 @@ void transact_reply(struct client *c)
 	if (c->answered++ == 0) {
 		c->mail_refused = code / 100 != 2;
 		if (c->mail_refused)
-			delivery_outcome(d, RECIPIENT_TODO, code / 100 == 5 ? code : 451, status,
-					 reply_text(&c->reply));
+			delivery_outcome(d, RECIPIENT_TODO, code, status, reply_text(&c->reply));
 	} else {
 		recipient_reply(c);
 	}

@@ -74,39 +74,67 @@ static void check_listeners(const struct check *k)
 	}
 }
 
-static uint32_t ip4(const struct ip_addr *a)
+static bool same_network(const struct config_prefix *p, const struct ip_addr *a)
 {
-	uint32_t v;
-
-	memcpy(&v, a->byte, 4);
-	return ntohl(v);
+	if (p->addr.family != a->family)
+		return false;
+	for (unsigned bit = 0; bit < p->bits; bit++) {
+		if (((p->addr.byte[bit / 8] ^ a->byte[bit / 8]) & 0x80u >> bit % 8) != 0)
+			return false;
+	}
+	return true;
 }
 
-static uint32_t netmask(unsigned bits)
+/* Whether all host bits are 0 (set false) or 1 (set true). */
+static bool host_bits_are(const struct config_prefix *p, bool set)
 {
-	return bits == 0 ? 0 : ~(uint32_t)0 << (32 - bits);
-}
-
-static bool is_unicast(uint32_t a)
-{
-	return a >> 24 != 0 && a >> 24 != 127 && a >> 28 < 0xe;
+	for (unsigned bit = p->bits; bit < 32; bit++) {
+		if (((p->addr.byte[bit / 8] & 0x80u >> bit % 8) != 0) != set)
+			return false;
+	}
+	return true;
 }
 
 /* Why the prefix cannot be the address of an interface; NULL: it can (RFC 1122 section 3.2.1.3,
  * RFC 3021 for /31). */
-static const char *interface_fault(const struct config_prefix *p)
+static const char *interface_fault4(const struct config_prefix *p)
 {
-	uint32_t a = ip4(&p->addr), host = a & ~netmask(p->bits);
+	uint8_t first = p->addr.byte[0];
 
-	if (!is_unicast(a))
+	if (first == 0 || first == 127 || first >> 4 >= 0xe)
 		return "is not a unicast address";
 	if (p->bits < 8)
 		return "has a prefix length below 8; allowed is /8 to /32";
-	if (p->bits < 31 && host == 0)
+	if (p->bits < 31 && host_bits_are(p, false))
 		return "is the address of the network itself";
-	if (p->bits < 31 && host == ~netmask(p->bits))
+	if (p->bits < 31 && host_bits_are(p, true))
 		return "is the broadcast address of its network";
 	return NULL;
+}
+
+static bool link_local(const struct ip_addr *a)
+{
+	return a->family == 6 && a->byte[0] == 0xfe && (a->byte[1] & 0xc0) == 0x80;
+}
+
+/* RFC 4291 sections 2.4 and 2.5 */
+static const char *interface_fault6(const struct config_prefix *p)
+{
+	static const uint8_t nothing[15], mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (p->addr.byte[0] == 0xff || memcmp(p->addr.byte, nothing, 15) == 0 ||
+	    memcmp(p->addr.byte, mapped, 12) == 0)
+		return "is not a unicast address";
+	if (link_local(&p->addr))
+		return "is link-local; that address is made of the MAC by itself";
+	if (p->bits < 16)
+		return "has a prefix length below 16; allowed is /16 to /128";
+	return NULL;
+}
+
+static const char *interface_fault(const struct config_prefix *p)
+{
+	return p->addr.family == 6 ? interface_fault6(p) : interface_fault4(p);
 }
 
 static bool address_taken(const struct check *k, unsigned port, unsigned index)
@@ -124,14 +152,13 @@ static bool address_taken(const struct check *k, unsigned port, unsigned index)
 static void check_gateway(const struct check *k, unsigned port, unsigned index)
 {
 	const struct config_port *p = &k->c->dataplane.port[port];
-	uint32_t g = ip4(&p->gateway[index]);
+	const struct ip_addr *g = &p->gateway[index];
 	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
-	bool inside = false, own = false;
+	bool inside = link_local(g), own = false;
 
 	for (unsigned i = 0; i < p->address_count; i++) {
-		uint32_t a = ip4(&p->address[i].addr);
-		inside |= ((a ^ g) & netmask(p->address[i].bits)) == 0;
-		own |= a == g;
+		inside |= same_network(&p->address[i], g);
+		own |= addr_equal(&p->address[i].addr, g);
 	}
 	snprintf(path, sizeof(path), "dataplane.ports.%u.gateways.%u", port, index);
 	addr_text(&p->gateway[index], text);
@@ -231,8 +258,10 @@ static void check_hops(const struct check *k, unsigned pool)
 		const struct config_next_hop *h = &p->next_hop[i];
 		snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.address", pool, i);
 		addr_text(&h->address, text);
-		if (!is_unicast(ip4(&h->address)))
-			fault(k, path, "%s is not a unicast address", text);
+		struct config_prefix alone = {.addr = h->address,
+					      .bits = h->address.family == 6 ? 128 : 32};
+		if (!link_local(&h->address) && interface_fault(&alone) != NULL)
+			fault(k, path, "%s %s", text, interface_fault(&alone));
 		for (unsigned j = 0; j < i; j++)
 			if (addr_equal(&h->address, &p->next_hop[j].address) &&
 			    h->port == p->next_hop[j].port)

@@ -83,8 +83,12 @@ static int open_dataplane(struct gateway *g, char *error, size_t error_bytes)
 			p->addresses[k].addr = d->port[i].address[k].addr;
 			p->addresses[k].prefix = d->port[i].address[k].bits;
 		}
-		if (d->port[i].gateway_count > 0)
-			p->gateway = d->port[i].gateway[0];
+		for (unsigned k = 0; k < d->port[i].gateway_count; k++) {
+			const struct ip_addr *gateway = &d->port[i].gateway[k];
+			struct ip_addr *of = gateway->family == 6 ? &p->gateway6 : &p->gateway4;
+			if (of->family == 0)
+				*of = *gateway;
+		}
 	}
 	return net_create(&g->env.net, &nc, error, error_bytes);
 }

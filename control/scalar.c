@@ -277,34 +277,28 @@ static bool parse_choice(const struct schema_row *row, const char *text, void *f
 	return false;
 }
 
-static bool parse_ip4(const struct schema_row *row, const char *text, struct ip_addr *a, char *why,
-		      size_t why_bytes)
+static bool parse_ip(const struct schema_row *row, const char *text, struct ip_addr *a, char *why,
+		     size_t why_bytes)
 {
-	if (!addr_parse(text, a)) {
-		snprintf(why, why_bytes, "\"%s\" is not %s", text,
-			 schema_scalar(row->type)->allowed);
-		return false;
-	}
-	if (a->family == 6) {
-		snprintf(why, why_bytes, "%s: IPv6 addresses are not available in this version",
-			 text);
-		return false;
-	}
-	return true;
+	if (addr_parse(text, a))
+		return true;
+	snprintf(why, why_bytes, "\"%s\" is not %s", text, schema_scalar(row->type)->allowed);
+	return false;
 }
 
 static bool parse_address(const struct schema_row *row, const char *text, void *field, char *why,
 			  size_t why_bytes)
 {
-	return parse_ip4(row, text, field, why, why_bytes);
+	return parse_ip(row, text, field, why, why_bytes);
 }
 
-static uint32_t host_bits(const struct config_prefix *p)
+static bool has_host_bits(const struct config_prefix *p)
 {
-	uint32_t a;
-
-	memcpy(&a, p->addr.byte, 4);
-	return p->bits == 0 ? ntohl(a) : ntohl(a) & (uint32_t)((1ull << (32 - p->bits)) - 1);
+	for (unsigned bit = p->bits; bit < (p->addr.family == 6 ? 128u : 32u); bit++) {
+		if ((p->addr.byte[bit / 8] & 0x80u >> bit % 8) != 0)
+			return true;
+	}
+	return false;
 }
 
 static bool parse_prefix(const struct schema_row *row, const char *text, void *field, char *why,
@@ -322,14 +316,16 @@ static bool parse_prefix(const struct schema_row *row, const char *text, void *f
 	}
 	memcpy(address, text, (size_t)(slash - text));
 	address[slash - text] = '\0';
-	if (!parse_ip4(row, address, &p->addr, why, why_bytes))
+	if (!parse_ip(row, address, &p->addr, why, why_bytes))
 		return false;
-	if (!parse_digits(slash + 1, strlen(slash + 1), &bits) || bits > 32) {
-		snprintf(why, why_bytes, "%s: the prefix length must be a number up to 32", text);
+	unsigned most = p->addr.family == 6 ? 128 : 32;
+	if (!parse_digits(slash + 1, strlen(slash + 1), &bits) || bits > most) {
+		snprintf(why, why_bytes, "%s: the prefix length must be a number up to %u", text,
+			 most);
 		return false;
 	}
 	p->bits = (uint8_t)bits;
-	if (row->type == SCHEMA_NETWORK && host_bits(p) != 0) {
+	if (row->type == SCHEMA_NETWORK && has_host_bits(p)) {
 		snprintf(why, why_bytes, "%s has bits set beyond its prefix length", text);
 		return false;
 	}
@@ -355,8 +351,13 @@ static bool parse_http(const struct schema_row *row, const char *text, void *fie
 	}
 	memcpy(address, text, (size_t)(colon - text));
 	address[colon - text] = '\0';
-	if (!parse_ip4(row, address, a, why, why_bytes))
+	if (!parse_ip(row, address, a, why, why_bytes))
 		return false;
+	if (a->family != 4) {
+		snprintf(why, why_bytes, "\"%s\" is not %s", text,
+			 schema_scalar(row->type)->allowed);
+		return false;
+	}
 	uint16_t p = (uint16_t)port;
 	memcpy((char *)field - row->offset + row->count_offset, &p, sizeof(p));
 	return true;
@@ -373,10 +374,12 @@ static const struct schema_scalar_type scalar_types[SCHEMA_TYPES] = {
 			 parse_rate},
 	[SCHEMA_CHOICE] = {"choice", "one of the choices", parse_choice},
 	[SCHEMA_CHOICES] = {"choices", "one of the choices", parse_choice},
-	[SCHEMA_ADDRESS] = {"address", "an IPv4 address such as 192.0.2.1", parse_address},
-	[SCHEMA_PREFIX] = {"prefix", "an IPv4 address with its prefix length such as 192.0.2.10/24",
+	[SCHEMA_ADDRESS] = {"address", "an IP address such as 192.0.2.1 or 2001:db8::1",
+			    parse_address},
+	[SCHEMA_PREFIX] = {"prefix", "an IP address with its prefix length such as 192.0.2.10/24",
 			   parse_prefix},
-	[SCHEMA_NETWORK] = {"network", "an IPv4 network such as 10.0.0.0/8", parse_prefix},
+	[SCHEMA_NETWORK] = {"network", "a network such as 10.0.0.0/8 or 2001:db8::/32",
+			    parse_prefix},
 	[SCHEMA_HTTP] = {"endpoint", "an IPv4 address and port such as 127.0.0.1:9587, or off",
 			 parse_http},
 };

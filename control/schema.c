@@ -94,9 +94,9 @@ static const struct schema_row port_rows[] = {
 	{"device", SCHEMA_TEXT, FIELD(config_port, device), .required = true,
 	 .help = "a PCI address or any DPDK vdev string"},
 	{"addresses", SCHEMA_PREFIX, LIST(config_port, address, address_count), .required = true,
-	 .min_items = 1, .help = "IPv4 addresses of this port with their prefix length"},
+	 .min_items = 1, .help = "IPv4 and IPv6 addresses of this port with their prefix length"},
 	{"gateways", SCHEMA_ADDRESS, LIST(config_port, gateway, gateway_count),
-	 .help = "IPv4 routers, each inside one of the prefixes"},
+	 .help = "routers, each inside one of the prefixes or (IPv6) link-local"},
 	{"mtu", SCHEMA_NUMBER, FIELD(config_port, mtu), RANGE(576, 9000), .preset = "1500",
 	 .help = "largest IP packet, octets"},
 	{"vlan", SCHEMA_NUMBER, FIELD(config_port, vlan), RANGE(0, 4094), .preset = "0",
@@ -239,7 +239,7 @@ static const struct schema_row spool_rows[] = {
 
 static const struct schema_row next_hop_rows[] = {
 	{"address", SCHEMA_ADDRESS, FIELD(config_next_hop, address), .required = true,
-	 .help = "IPv4 address of the server"},
+	 .help = "address of the server"},
 	{"name", SCHEMA_HOSTNAME, FIELD(config_next_hop, name),
 	 .help = "its host name, checked in its certificate; default: the address"},
 	{"port", SCHEMA_NUMBER, FIELD(config_next_hop, port), RANGE(1, 65535), .preset = "25",

@@ -33,6 +33,14 @@ static void unreachable_in(void *arg, const struct ip_addr *local, uint16_t loca
 	tcp_unreachable(u->tcp, local, local_port, peer, peer_port);
 }
 
+static void too_big_in(void *arg, const struct net_flow *f, uint32_t mtu)
+{
+	struct unit *u = arg;
+
+	tcp_packet_too_big(u->tcp, &f->local, f->local_port, &f->peer, f->peer_port, f->sequence,
+			   mtu);
+}
+
 static bool get_buffer(void *arg, struct tcp_buffer *b, unsigned bytes, bool control)
 {
 	struct unit *u = arg;
@@ -114,7 +122,12 @@ static int create_transport(struct unit *u)
 		.owns_flow = owns_flow,
 	};
 	const struct config_dataplane *d = &u->env->config->dataplane;
-	struct net_upper upper = {.arg = u, .segment = segment_in, .unreachable = unreachable_in};
+	struct net_upper upper = {
+		.arg = u,
+		.segment = segment_in,
+		.unreachable = unreachable_in,
+		.too_big = too_big_in,
+	};
 	struct tcp_env env = callbacks;
 	struct tcp_config c;
 

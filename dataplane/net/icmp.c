@@ -1,60 +1,78 @@
-/* icmp.c - echo replies and destination-unreachable (RFC 792, RFC 1122 section 3.2.2) */
+/* icmp.c - echo replies and errors for IPv4 (RFC 792, RFC 1122 section 3.2.2); which worker an
+ * error of either family belongs to */
 #include "dataplane/net/internal.h"
 
 enum {
 	ICMP_ECHO_REPLY = 0,
 	ICMP_UNREACHABLE = 3,
 	ICMP_ECHO = 8,
+	ICMP6_ERRORS_END = 128, /* types below are errors (RFC 4443 section 2.1) */
+	CODE_TOO_BIG = 4,
 	ECHO_PER_SECOND = 1000,
 	QUOTED_TRANSPORT = 8,
 };
 
 /* The flow that an ICMP error quotes, as we sent it: local is the quoted source. */
-static const uint8_t *quoted_ports(const struct ip4_view *ip, const uint8_t **quoted)
+static bool quoted_flow(const struct ip_view *ip, struct net_flow *f)
 {
-	const uint8_t *q = ip->payload + ICMP_BYTES;
-	size_t n = ip->payload_bytes - ICMP_BYTES;
+	const uint8_t *q = ip->payload + ICMP_BYTES, *ports;
+	size_t n = ip->payload_bytes < ICMP_BYTES ? 0 : ip->payload_bytes - ICMP_BYTES;
+	bool six = ip->addr_bytes == 16;
+	size_t header = six ? IP6_BYTES : IP4_BYTES;
 
-	if (n < IP4_BYTES + QUOTED_TRANSPORT || q[0] >> 4 != 4 || q[9] != PROTOCOL_TCP)
-		return NULL;
-	size_t header = (size_t)(q[0] & 15) * 4;
-	if (header < IP4_BYTES || n < header + QUOTED_TRANSPORT)
-		return NULL;
-	*quoted = q;
-	return q + header;
+	if (n < header + QUOTED_TRANSPORT || q[0] >> 4 != (six ? 6 : 4))
+		return false;
+	if (!six)
+		header = (size_t)(q[0] & 15) * 4;
+	if (header < IP4_BYTES || n < header + QUOTED_TRANSPORT ||
+	    (six ? q[6] : q[9]) != PROTOCOL_TCP)
+		return false;
+	ports = q + header;
+	f->local = six ? addr_of(q + 8, 16) : addr_of(q + 12, 4);
+	f->peer = six ? addr_of(q + 24, 16) : addr_of(q + 16, 4);
+	f->local_port = read_be16(ports);
+	f->peer_port = read_be16(ports + 2);
+	f->sequence = (uint32_t)read_be16(ports + 4) << 16 | read_be16(ports + 6);
+	return true;
 }
 
-unsigned icmp_owner(struct net_worker *w, const struct ip4_view *ip)
+static bool is_error(const struct ip_view *ip)
 {
-	const uint8_t *q, *ports;
+	if (ip->payload_bytes < ICMP_BYTES)
+		return false;
+	return ip->addr_bytes == 16 ? ip->payload[0] < ICMP6_ERRORS_END
+				    : ip->payload[0] == ICMP_UNREACHABLE;
+}
 
-	if (ip->payload_bytes < ICMP_BYTES || ip->payload[0] != ICMP_UNREACHABLE)
-		return w->shard->index;
-	ports = quoted_ports(ip, &q);
-	if (ports == NULL)
+unsigned icmp_owner(struct net_worker *w, const struct ip_view *ip)
+{
+	struct net_flow f;
+	uint8_t ports[4];
+
+	if (!is_error(ip) || !quoted_flow(ip, &f))
 		return w->shard->index;
 	/* as received, the peer comes first */
-	uint8_t swapped[4] = {ports[2], ports[3], ports[0], ports[1]};
-	return steer_owner(&w->net->steer, q + 16, q + 12, swapped);
+	write_be16(ports, f.peer_port);
+	write_be16(ports + 2, f.local_port);
+	return steer_owner(&w->net->steer, f.peer.byte, f.local.byte, ip->addr_bytes, ports);
 }
 
-static void unreachable_input(struct net_worker *w, const struct ip4_view *ip)
+void icmp_error(struct net_worker *w, const struct ip_view *ip, bool too_big, uint32_t mtu)
 {
-	const uint8_t *q, *ports = quoted_ports(ip, &q);
+	struct net_flow f;
 
-	if (ports == NULL) {
+	if (!quoted_flow(ip, &f)) {
 		net_count(w, net_icmp_bad);
 		return;
 	}
 	net_count(w, net_icmp_errors_in);
-	struct ip_addr local = addr_ip4(q + 12), peer = addr_ip4(q + 16);
-	/* code 4 (fragmentation needed) says nothing about reachability */
-	if (ip->payload[1] != 4)
-		w->upper.unreachable(w->upper.arg, &local, read_be16(ports), &peer,
-				     read_be16(ports + 2));
+	if (too_big)
+		w->upper.too_big(w->upper.arg, &f, mtu);
+	else
+		w->upper.unreachable(w->upper.arg, &f.local, f.local_port, &f.peer, f.peer_port);
 }
 
-static bool echo_allowed(struct net_worker *w)
+bool icmp_echo_allowed(struct net_worker *w)
 {
 	uint64_t second = w->shard->now_us / 1000000;
 
@@ -65,50 +83,39 @@ static bool echo_allowed(struct net_worker *w)
 	return w->icmp_this_second++ < ECHO_PER_SECOND;
 }
 
-/* Answers in the request's own mbuf, which is at its IP header. */
-static void echo_reply(struct net_worker *w, struct rte_mbuf *m, const struct ip4_view *ip)
+static void echo_reply(struct net_worker *w, const struct ip_view *ip)
 {
-	uint8_t *p = rte_pktmbuf_mtod(m, uint8_t *);
-	uint8_t *icmp = p + (ip->payload - p);
-	uint32_t header = (uint32_t)(ip->payload - p), bytes = ip->payload_bytes;
-	uint8_t peer[4], ours[4];
+	uint32_t bytes = ip->payload_bytes;
+	struct net_buffer b;
 
-	memcpy(peer, ip->source, 4);
-	memcpy(ours, ip->destination, 4);
-	/* options are not echoed: the reply gets a plain header right before the message */
-	uint8_t *h = p + header - IP4_BYTES;
+	if (!net_buffer_get(w, &b, IP4_BYTES + bytes, true))
+		return;
+	uint8_t *h = b.data, *icmp = h + IP4_BYTES;
 	memset(h, 0, IP4_BYTES);
 	h[0] = 0x45;
 	write_be16(h + 2, (uint16_t)(IP4_BYTES + bytes));
 	h[8] = 64;
 	h[9] = PROTOCOL_ICMP;
-	memcpy(h + 12, ours, 4);
-	memcpy(h + 16, peer, 4);
+	memcpy(h + 12, ip->destination, 4);
+	memcpy(h + 16, ip->source, 4);
 	write_be16(h + 10, wire_checksum(h, IP4_BYTES));
+	memcpy(icmp, ip->payload, bytes);
 	icmp[0] = ICMP_ECHO_REPLY;
 	write_be16(icmp + 2, 0);
 	write_be16(icmp + 2, wire_checksum(icmp, bytes));
-	rte_pktmbuf_adj(m, (uint16_t)(header - IP4_BYTES));
-	struct net_buffer b = {.mbuf = m, .data = h};
-	struct ip_addr to = addr_ip4(peer);
+	struct ip_addr to = addr_ip4(ip->source);
 	net_count(w, net_icmp_echo_in);
 	net_send(w, &b, IP4_BYTES + bytes, &to);
 }
 
-bool icmp_input(struct net_worker *w, struct rte_mbuf *m, const struct ip4_view *ip)
+void icmp_input(struct net_worker *w, const struct ip_view *ip)
 {
-	if (ip->payload_bytes < ICMP_BYTES || wire_checksum(ip->payload, ip->payload_bytes) != 0) {
+	if (ip->payload_bytes < ICMP_BYTES || wire_checksum(ip->payload, ip->payload_bytes) != 0)
 		net_count(w, net_icmp_bad);
-		return false;
-	}
-	if (ip->payload[0] == ICMP_UNREACHABLE) {
-		unreachable_input(w, ip);
-		return false;
-	}
-	if (ip->payload[0] != ICMP_ECHO || !echo_allowed(w)) {
+	else if (ip->payload[0] == ICMP_UNREACHABLE)
+		icmp_error(w, ip, ip->payload[1] == CODE_TOO_BIG, read_be16(ip->payload + 6));
+	else if (ip->payload[0] == ICMP_ECHO && icmp_echo_allowed(w))
+		echo_reply(w, ip);
+	else
 		net_count(w, net_icmp_bad);
-		return false;
-	}
-	echo_reply(w, m, ip);
-	return true;
 }

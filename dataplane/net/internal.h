@@ -6,6 +6,7 @@
 #include "base/timer.h"
 #include "dataplane/net/neighbor.h"
 #include "dataplane/net/net.h"
+#include "dataplane/net/reassembly.h"
 #include "dataplane/net/steer.h"
 #include "dataplane/net/wire.h"
 
@@ -16,14 +17,22 @@
 
 enum {
 	BURST = 32,
-	TX_QUEUE = 128,   /* frames a worker keeps for a port that is full */
-	ARP_WAITING = 64, /* packets a worker keeps for next hops being resolved */
+	TX_QUEUE = 128,       /* frames a worker keeps for a port that is full */
+	WAITING_PACKETS = 64, /* packets a worker keeps for next hops being resolved */
 	HANDOVER_SLOTS = 1024,
-	WANT_SLOTS = 256,
+	WANT_SLOTS = 64,                        /* questions a worker may have open with worker 0 */
+	PORT_ADDRESSES = NET_MAX_ADDRESSES + 1, /* the link-local one added */
 };
+
+/* RFC 4862: an IPv6 address is not used before nobody else claims it. */
+enum address_state { ADDRESS_READY, ADDRESS_TENTATIVE, ADDRESS_DUPLICATE };
 
 struct net_port {
 	struct net_port_config config;
+	struct net_address addresses[PORT_ADDRESSES];
+	_Atomic uint8_t address_state[PORT_ADDRESSES];
+	unsigned n_addresses;
+	bool ip6;    /* has IPv6 addresses */
 	uint16_t id; /* DPDK's */
 	bool started;
 	uint8_t mac[MAC_BYTES];
@@ -37,16 +46,23 @@ struct net {
 	struct net_port ports[EAL_MAX_PORTS];
 	unsigned n_ports, n_workers;
 	struct rte_mempool *packets;                /* received and outgoing data */
-	struct rte_mempool *control;                /* reserve: ACK, RST, SYN-ACK, ARP */
+	struct rte_mempool *control;                /* reserve: ACK, RST, SYN-ACK, ARP, ND */
 	struct rte_ring *handover[EAL_MAX_WORKERS]; /* by owner; many producers */
-	struct ring *wants; /* other workers -> worker 0: port << 32 | ip, to be resolved */
+	struct ring *wants; /* other workers -> worker 0: struct want to be resolved */
 	struct steer steer;
+};
+
+/* A question to worker 0; the asker's slot again once busy is false. */
+struct want {
+	struct net_port *port;
+	struct ip_addr ip;
+	_Atomic bool busy;
 };
 
 struct waiting {
 	struct rte_mbuf *mbuf; /* at the IP header */
 	struct net_port *port;
-	uint32_t next_hop;
+	struct ip_addr next_hop;
 	uint64_t since_us;
 };
 
@@ -57,11 +73,14 @@ struct net_worker {
 	struct rte_mbuf *tx[EAL_MAX_PORTS][TX_QUEUE];
 	unsigned n_tx[EAL_MAX_PORTS];
 	uint64_t tx_stuck_since_us[EAL_MAX_PORTS]; /* 0: flowing */
-	struct waiting waiting[ARP_WAITING];
+	struct waiting waiting[WAITING_PACKETS];
 	unsigned n_waiting;
-	struct timer arp_timer; /* worker 0 */
-	uint64_t icmp_second;   /* rate limit of echo replies */
+	struct want wants[WANT_SLOTS];
+	struct timer sweep_timer; /* worker 0 */
+	unsigned dad_rounds;      /* worker 0: seconds since the start, while it counts */
+	uint64_t icmp_second;     /* rate limit of echo replies */
 	unsigned icmp_this_second;
+	struct reassembly reassembly;
 	uint64_t counters[net_counter_count];
 };
 
@@ -70,31 +89,67 @@ static inline void net_count(struct net_worker *w, enum net_counter c)
 	counter_inc(&w->counters[c]);
 }
 
-/* Our address among the port's, or NULL; ip in network order. */
-const struct net_address *port_address(const struct net_port *p, uint32_t ip);
+static inline struct ip_addr addr_of(const uint8_t *bytes, unsigned n)
+{
+	struct ip_addr a = {.family = n == 16 ? 6 : 4};
+
+	memcpy(a.byte, bytes, n);
+	return a;
+}
+
+static inline unsigned addr_bytes(const struct ip_addr *a)
+{
+	return a->family == 6 ? 16 : 4;
+}
+
+/* port.c: index of our address among the port's, or -1 */
+int port_address(const struct net_port *p, const uint8_t *addr, unsigned n);
+/* The same, ready for use. */
+bool port_answers_for(const struct net_port *p, const uint8_t *addr, unsigned n);
 /* The port and next hop towards an address; NULL: no route. */
-struct net_port *route(struct net *n, uint32_t to, uint32_t *next_hop);
+struct net_port *route(const struct net *n, const struct ip_addr *to, struct ip_addr *next_hop);
+/* Our address on the link of ip; the port's first of the family if none is. */
+const uint8_t *port_source(const struct net_port *p, const struct ip_addr *ip);
+/* Notes whether one of the port's first segments had a good checksum. */
+void port_note_checksum(struct net_port *p, bool good);
 
-/* arp.c */
-void arp_input(struct net_worker *w, struct net_port *p, const uint8_t *packet, size_t n);
-void arp_start(struct net_worker *w);
+/* resolve.c */
+void resolve_start(struct net_worker *w);
 /* Sends the mbuf (at its IP header) to the next hop, now or when resolved. */
-void arp_output(struct net_worker *w, struct net_port *p, struct rte_mbuf *m, uint32_t next_hop);
+void resolve_output(struct net_worker *w, struct net_port *p, struct rte_mbuf *m,
+		    const struct ip_addr *next_hop);
 /* Packets whose next hop has been resolved or given up meanwhile; the number. */
-unsigned arp_retry_waiting(struct net_worker *w);
+unsigned resolve_retry_waiting(struct net_worker *w);
 /* Worker 0: questions of the other workers. */
-unsigned arp_serve_wants(struct net_worker *w);
+unsigned resolve_serve_wants(struct net_worker *w);
+/* Worker 0: the entry has answered. */
+void resolve_learn(struct net_worker *w, struct neighbor *n, const uint8_t mac[MAC_BYTES]);
 
-/* icmp.c: takes the mbuf when it returns true */
-bool icmp_input(struct net_worker *w, struct rte_mbuf *m, const struct ip4_view *ip);
+/* arp.c, worker 0 */
+void arp_input(struct net_worker *w, struct net_port *p, const uint8_t *packet, size_t n);
+void arp_ask(struct net_worker *w, struct net_port *p, const struct ip_addr *ip);
+void arp_announce(struct net_worker *w, struct net_port *p);
+
+/* ndp.c, worker 0 */
+void ndp_input(struct net_worker *w, struct net_port *p, const struct ip_view *ip);
+void ndp_ask(struct net_worker *w, struct net_port *p, const struct ip_addr *ip);
+/* Duplicate address detection: second 0 asks, second 1 takes the addresses into use. */
+void ndp_detect_duplicates(struct net_worker *w, struct net_port *p, unsigned second);
+bool ndp_is_message(const struct ip_view *ip);
+/* Whether an IPv6 multicast destination is one of our groups. */
+bool ndp_our_group(const struct net_port *p, const uint8_t destination[16]);
+
+/* icmp.c, icmp6.c */
+void icmp_input(struct net_worker *w, const struct ip_view *ip);
+void icmp6_input(struct net_worker *w, const struct ip_view *ip);
 /* The worker that owns the flow which an ICMP error quotes; ours when it quotes none. */
-unsigned icmp_owner(struct net_worker *w, const struct ip4_view *ip);
+unsigned icmp_owner(struct net_worker *w, const struct ip_view *ip);
+bool icmp_echo_allowed(struct net_worker *w);
+/* An error about a packet of ours; too_big: mtu is what the next link takes. */
+void icmp_error(struct net_worker *w, const struct ip_view *ip, bool too_big, uint32_t mtu);
 
 /* transmit.c */
 void frame_output(struct net_worker *w, struct net_port *p, struct rte_mbuf *m,
 		  const uint8_t destination[MAC_BYTES], uint16_t type);
-
-/* port.c: notes whether one of the port's first segments had a good checksum */
-void port_note_checksum(struct net_port *p, bool good);
 
 #endif

@@ -9,7 +9,7 @@
  *        A received packet is borrowed by net_upper.segment() for the call.
  * Runs on: net_create() main thread; everything with a net_worker on that worker.
  * Errors: the peer's are counted (counters.h); the environment's are -errno with a text.
- * Source: RFC 1122 (hosts), 826, 791, 792.
+ * Source: RFC 1122, 8504 (hosts), 826, 791, 792, 8200, 4861, 4862, 4443.
  */
 #ifndef DATAPLANE_NET_NET_H
 #define DATAPLANE_NET_NET_H
@@ -37,7 +37,7 @@ struct net_port_config {
 	const char *device; /* as the operator wrote it */
 	struct net_address addresses[NET_MAX_ADDRESSES];
 	unsigned n_addresses;
-	struct ip_addr gateway; /* family 0: none */
+	struct ip_addr gateway4, gateway6; /* family 0: none */
 	uint16_t mtu;
 	uint16_t vlan; /* 0: untagged */
 };
@@ -61,6 +61,13 @@ struct net_segment {
 	bool checksum_good; /* the port vouched for it */
 };
 
+/* A flow of ours, ports in host order, and the sequence number of the packet in question. */
+struct net_flow {
+	struct ip_addr local, peer;
+	uint16_t local_port, peer_port;
+	uint32_t sequence;
+};
+
 /* The transport above, on one worker; all members are set. */
 struct net_upper {
 	void *arg;
@@ -69,6 +76,8 @@ struct net_upper {
 	/* A packet of ours could not be delivered; ports in host order. */
 	void (*unreachable)(void *arg, const struct ip_addr *local, uint16_t local_port,
 			    const struct ip_addr *peer, uint16_t peer_port);
+	/* A packet of ours was too big for a link whose MTU is mtu (0: it did not say). */
+	void (*too_big)(void *arg, const struct net_flow *f, uint32_t mtu);
 };
 
 struct net_worker *net_worker_create(struct net *n, struct shard *shard,

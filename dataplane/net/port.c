@@ -44,6 +44,32 @@ static int port_queues(struct net *n, struct net_port *p)
 	return rc;
 }
 
+/* Our addresses, and for IPv6 the link-local one made of the MAC (RFC 4291 appendix A). */
+static void port_addresses(struct net_port *p)
+{
+	const struct net_port_config *c = &p->config;
+
+	for (unsigned i = 0; i < c->n_addresses; i++) {
+		p->addresses[i] = c->addresses[i];
+		if (c->addresses[i].addr.family == 6) {
+			p->ip6 = true;
+			atomic_store(&p->address_state[i], ADDRESS_TENTATIVE);
+		}
+	}
+	p->n_addresses = c->n_addresses;
+	if (!p->ip6)
+		return;
+	const uint8_t *m = p->mac;
+	struct net_address *a = &p->addresses[p->n_addresses];
+	*a = (struct net_address){
+		.addr = {.family = 6,
+			 .byte = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe,
+				  m[3], m[4], m[5]}},
+		.prefix = 64,
+	};
+	atomic_store(&p->address_state[p->n_addresses++], ADDRESS_TENTATIVE);
+}
+
 static int port_start(struct net *n, struct net_port *p, char *error, size_t error_bytes)
 {
 	char name[64];
@@ -74,6 +100,9 @@ static int port_start(struct net *n, struct net_port *p, char *error, size_t err
 	}
 	p->started = true;
 	memcpy(p->mac, mac.addr_bytes, MAC_BYTES);
+	port_addresses(p);
+	if (p->ip6)
+		rte_eth_allmulticast_enable(p->id);
 	log_info("net", "port %s: mac %02x:%02x:%02x:%02x:%02x:%02x, mtu %u, %u queues", name,
 		 p->mac[0], p->mac[1], p->mac[2], p->mac[3], p->mac[4], p->mac[5], p->config.mtu,
 		 n->n_workers);
@@ -109,7 +138,7 @@ static int pools_create(struct net *n, uint32_t packets)
 
 	n->packets = pool_create("packets", packets, 128);
 	n->control = pool_create("control", CONTROL_PACKETS, 32);
-	n->wants = ring_create(WANT_SLOTS);
+	n->wants = ring_create(WANT_SLOTS * n->n_workers);
 	if (n->packets == NULL || n->control == NULL || n->wants == NULL)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n->n_workers; i++) {
@@ -143,7 +172,8 @@ int net_create(struct net **out, const struct net_config *c, char *error, size_t
 		p->config = c->ports[i];
 		p->neighbors = calloc(1, sizeof(*p->neighbors));
 		rc = p->neighbors == NULL ? -ENOMEM : port_start(n, p, error, error_bytes);
-		if (rc >= 0 && getrandom(&p->neighbors->hash_key, 4, 0) != 4)
+		if (rc >= 0 && getrandom(&p->neighbors->hash_key, sizeof(p->neighbors->hash_key),
+					 0) != sizeof(p->neighbors->hash_key))
 			rc = -EIO;
 	}
 	if (rc < 0) {
@@ -171,67 +201,92 @@ void net_destroy(struct net *n)
 	free(n);
 }
 
-const struct net_address *port_address(const struct net_port *p, uint32_t ip)
+int port_address(const struct net_port *p, const uint8_t *addr, unsigned n)
 {
-	for (unsigned i = 0; i < p->config.n_addresses; i++) {
-		const struct net_address *a = &p->config.addresses[i];
-		if (a->addr.family == 4 && read_ip4(a->addr.byte) == ip)
-			return a;
+	for (unsigned i = 0; i < p->n_addresses; i++) {
+		const struct ip_addr *a = &p->addresses[i].addr;
+		if (addr_bytes(a) == n && memcmp(a->byte, addr, n) == 0)
+			return (int)i;
 	}
-	return NULL;
+	return -1;
 }
 
-static bool on_link(const struct net_address *a, uint32_t ip)
+bool port_answers_for(const struct net_port *p, const uint8_t *addr, unsigned n)
 {
-	uint32_t mask = a->prefix == 0 ? 0 : htonl(~0u << (32 - a->prefix));
+	int i = port_address(p, addr, n);
 
-	return a->addr.family == 4 && ((read_ip4(a->addr.byte) ^ ip) & mask) == 0;
+	return i >= 0 &&
+	       atomic_load_explicit(&p->address_state[i], memory_order_relaxed) == ADDRESS_READY;
 }
 
-/* Directly connected first, then the first gateway; *source is our address on that link. */
-static struct net_port *find_route(const struct net *n, uint32_t to, uint32_t *next_hop,
-				   const struct net_address **source)
+static bool on_link(const struct net_address *a, const struct ip_addr *ip)
+{
+	unsigned whole = a->prefix / 8, rest = a->prefix % 8;
+
+	if (a->addr.family != ip->family || memcmp(a->addr.byte, ip->byte, whole) != 0)
+		return false;
+	return rest == 0 || (a->addr.byte[whole] ^ ip->byte[whole]) >> (8 - rest) == 0;
+}
+
+/* The port's address on the link of ip, or -1. */
+static int address_on_link(const struct net_port *p, const struct ip_addr *ip)
+{
+	for (unsigned k = 0; k < p->n_addresses; k++) {
+		if (on_link(&p->addresses[k], ip) &&
+		    atomic_load_explicit(&p->address_state[k], memory_order_relaxed) ==
+			    ADDRESS_READY)
+			return (int)k;
+	}
+	return -1;
+}
+
+const uint8_t *port_source(const struct net_port *p, const struct ip_addr *ip)
+{
+	int k = address_on_link(p, ip);
+
+	for (unsigned i = 0; k < 0 && i < p->n_addresses; i++) {
+		if (p->addresses[i].addr.family == ip->family)
+			k = (int)i;
+	}
+	return k >= 0 ? p->addresses[k].addr.byte : NULL;
+}
+
+/* Directly connected first, then the first gateway. */
+struct net_port *route(const struct net *n, const struct ip_addr *to, struct ip_addr *next_hop)
 {
 	for (unsigned i = 0; i < n->n_ports; i++) {
-		const struct net_port *p = &n->ports[i];
-		for (unsigned k = 0; k < p->config.n_addresses; k++) {
-			if (on_link(&p->config.addresses[k], to)) {
-				*next_hop = to;
-				*source = &p->config.addresses[k];
-				return (struct net_port *)p;
-			}
+		if (address_on_link(&n->ports[i], to) >= 0) {
+			*next_hop = *to;
+			return (struct net_port *)&n->ports[i];
 		}
 	}
 	for (unsigned i = 0; i < n->n_ports; i++) {
-		const struct net_port *p = &n->ports[i];
-		if (p->config.gateway.family != 4)
-			continue;
-		*next_hop = read_ip4(p->config.gateway.byte);
-		*source = &p->config.addresses[0];
-		for (unsigned k = 0; k < p->config.n_addresses; k++) {
-			if (on_link(&p->config.addresses[k], *next_hop))
-				*source = &p->config.addresses[k];
+		const struct net_port_config *c = &n->ports[i].config;
+		const struct ip_addr *gateway = to->family == 6 ? &c->gateway6 : &c->gateway4;
+		if (gateway->family != 0) {
+			*next_hop = *gateway;
+			return (struct net_port *)&n->ports[i];
 		}
-		return (struct net_port *)p;
 	}
 	return NULL;
-}
-
-struct net_port *route(struct net *n, uint32_t to, uint32_t *next_hop)
-{
-	const struct net_address *source;
-
-	return find_route(n, to, next_hop, &source);
 }
 
 bool net_source_for(const struct net *n, const struct ip_addr *to, struct ip_addr *source)
 {
-	const struct net_address *a;
-	uint32_t next_hop;
+	struct ip_addr next_hop;
+	const struct net_port *p = route(n, to, &next_hop);
+	const uint8_t *a = NULL;
 
-	if (to->family != 4 || find_route(n, read_ip4(to->byte), &next_hop, &a) == NULL)
+	/* a link-local source does not reach beyond its link */
+	if (p != NULL && (next_hop.family == 4 || addr_equal(to, &next_hop)))
+		a = port_source(p, &next_hop);
+	for (unsigned k = 0; p != NULL && a == NULL && k < p->config.n_addresses; k++) {
+		if (p->config.addresses[k].addr.family == to->family)
+			a = p->config.addresses[k].addr.byte;
+	}
+	if (a == NULL)
 		return false;
-	*source = a->addr;
+	*source = addr_of(a, to->family == 6 ? 16 : 4);
 	return true;
 }
 

@@ -28,23 +28,24 @@ void steer_init(struct steer *s, const uint8_t key[STEER_KEY_BYTES], unsigned n_
 }
 
 uint32_t steer_hash(const struct steer *s, const uint8_t *source, const uint8_t *destination,
-		    const uint8_t *ports)
+		    unsigned n, const uint8_t *ports)
 {
 	uint32_t h = 0;
 
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		h ^= s->table[i][source[i]];
-		h ^= s->table[4 + i][destination[i]];
-		h ^= s->table[8 + i][ports[i]];
+		h ^= s->table[n + i][destination[i]];
 	}
+	for (unsigned i = 0; i < 4; i++)
+		h ^= s->table[2 * n + i][ports[i]];
 	return h;
 }
 
 unsigned steer_owner(const struct steer *s, const uint8_t *source, const uint8_t *destination,
-		     const uint8_t *ports)
+		     unsigned n, const uint8_t *ports)
 {
 	if (s->n_workers == 1)
 		return 0;
-	uint32_t h = steer_hash(s, source, destination, ports);
+	uint32_t h = steer_hash(s, source, destination, n, ports);
 	return (unsigned)((uint64_t)h * s->n_workers >> 32);
 }

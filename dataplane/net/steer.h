@@ -13,7 +13,8 @@
 
 #include <stdint.h>
 
-enum { STEER_TUPLE_BYTES = 12, STEER_KEY_BYTES = 40 };
+/* IPv6: 16 + 16 + 4 octets; the key covers 32 bits more. */
+enum { STEER_TUPLE_BYTES = 36, STEER_KEY_BYTES = 40 };
 
 struct steer {
 	unsigned n_workers;
@@ -22,11 +23,12 @@ struct steer {
 };
 
 void steer_init(struct steer *s, const uint8_t key[STEER_KEY_BYTES], unsigned n_workers);
-/* Addresses as 4 bytes, ports as 2 bytes, all in network order, as received: the peer first. */
+/* Addresses of n bytes (4 or 16) each, ports 4 bytes, all in network order, as received: the
+ * peer first. */
 uint32_t steer_hash(const struct steer *s, const uint8_t *source, const uint8_t *destination,
-		    const uint8_t *ports);
+		    unsigned n, const uint8_t *ports);
 /* The index of the worker that owns the flow. */
 unsigned steer_owner(const struct steer *s, const uint8_t *source, const uint8_t *destination,
-		     const uint8_t *ports);
+		     unsigned n, const uint8_t *ports);
 
 #endif

@@ -17,7 +17,7 @@ struct net_worker *net_worker_create(struct net *n, struct shard *shard,
 	w->shard = shard;
 	w->upper = *upper;
 	if (shard->index == 0)
-		arp_start(w);
+		resolve_start(w);
 	return w;
 }
 
@@ -30,7 +30,7 @@ void net_worker_destroy(struct net_worker *w)
 	for (unsigned i = 0; i < w->n_waiting; i++)
 		rte_pktmbuf_free(w->waiting[i].mbuf);
 	if (w->shard->index == 0)
-		timer_cancel(w->shard->timers, &w->arp_timer);
+		timer_cancel(w->shard->timers, &w->sweep_timer);
 	free(w);
 }
 
@@ -46,7 +46,8 @@ bool net_owns_flow(const struct net_worker *w, const struct ip_addr *local, uint
 
 	write_be16(ports, peer_port);
 	write_be16(ports + 2, local_port);
-	return steer_owner(&w->net->steer, peer->byte, local->byte, ports) == w->shard->index;
+	return steer_owner(&w->net->steer, peer->byte, local->byte, addr_bytes(local), ports) ==
+	       w->shard->index;
 }
 
 bool net_buffer_get(struct net_worker *w, struct net_buffer *b, unsigned bytes, bool control)
@@ -73,8 +74,8 @@ void net_buffer_drop(struct net_buffer *b)
 void net_send(struct net_worker *w, struct net_buffer *b, unsigned bytes, const struct ip_addr *to)
 {
 	struct rte_mbuf *m = b->mbuf;
-	uint32_t next_hop;
-	struct net_port *p = route(w->net, read_ip4(to->byte), &next_hop);
+	struct ip_addr next_hop;
+	struct net_port *p = route(w->net, to, &next_hop);
 
 	if (p == NULL) {
 		net_count(w, net_no_route);
@@ -83,7 +84,7 @@ void net_send(struct net_worker *w, struct net_buffer *b, unsigned bytes, const 
 	}
 	m->data_len = (uint16_t)bytes;
 	m->pkt_len = bytes;
-	arp_output(w, p, m, next_hop);
+	resolve_output(w, p, m, &next_hop);
 }
 
 /* Gives the port what it takes.  What it does not take stays; a port that takes nothing for a

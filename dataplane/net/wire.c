@@ -39,7 +39,7 @@ static bool source_possible(const uint8_t *ip)
 	return ip[0] != 0 && ip[0] != 127 && ip[0] < 224;
 }
 
-enum ip4_verdict ip4_parse(const uint8_t *p, size_t n, bool checksum_good, struct ip4_view *v)
+enum ip4_verdict ip4_parse(const uint8_t *p, size_t n, bool checksum_good, struct ip_view *v)
 {
 	if (n < IP4_BYTES)
 		return IP4_TRUNCATED;
@@ -51,19 +51,25 @@ enum ip4_verdict ip4_parse(const uint8_t *p, size_t n, bool checksum_good, struc
 		return IP4_TRUNCATED;
 	if (!checksum_good && wire_checksum(p, header) != 0)
 		return IP4_BAD_CHECKSUM;
-	/* more fragments, or an offset */
-	if ((read_be16(p + 6) & 0x3fff) != 0)
-		return IP4_FRAGMENT;
 	if (!source_possible(p + 12))
 		return IP4_BAD_SOURCE;
-	v->tos = p[1];
-	v->ttl = p[8];
-	v->protocol = p[9];
-	v->source = p + 12;
-	v->destination = p + 16;
-	v->payload = p + header;
-	v->payload_bytes = (uint32_t)(total - header);
-	return IP4_GOOD;
+	*v = (struct ip_view){
+		.source = p + 12,
+		.destination = p + 16,
+		.addr_bytes = 4,
+		.payload = p + header,
+		.payload_bytes = (uint32_t)(total - header),
+		.protocol = p[9],
+		.tos = p[1],
+		.ttl = p[8],
+	};
+	uint16_t fragment = read_be16(p + 6);
+	if ((fragment & 0x3fff) == 0)
+		return IP4_GOOD;
+	v->fragment_id = read_be16(p + 4);
+	v->fragment_offset = (uint32_t)(fragment & 0x1fff) * 8;
+	v->fragment_more = (fragment & 0x2000) != 0;
+	return IP4_FRAGMENT;
 }
 
 bool arp_parse(const uint8_t *p, size_t n, struct arp_view *v)

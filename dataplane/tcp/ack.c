@@ -1,6 +1,7 @@
 /* ack.c - what an acknowledgment does: round trip, queue, window, loss recovery, our FIN */
 #include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/input.h"
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/rto.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/send.h"
@@ -34,12 +35,14 @@ static void advance(struct stream *s, const struct segment *g)
 	bool fin_acked = (s->flags & F_FIN_QUEUED) != 0 && seq_gt(g->ack, s->snd_end);
 
 	sample(s, g);
+	rack_delivered(s, s->snd_una, g->ack);
 	s->snd_una = g->ack;
 	s->snd_nxt = seq_max(s->snd_nxt, g->ack);
 	s->retries = s->probes = 0;
 	send_acked(s, g->ack - fin_acked);
 	congestion_acked(s, acked);
 	sack_advance(s);
+	rack_cut(s);
 	if (s->snd_una == s->snd_max)
 		timers_stop_retransmit(s);
 	else
@@ -81,9 +84,10 @@ void input_ack(struct stream *s, const struct segment *g)
 	uint32_t una = s->snd_una, known = sack ? sack_covered(s, s->snd_max) : 0;
 
 	learn_window(s, g);
-	if (sack)
-		sack_learn(s, g);
+	bool again = sack && sack_learn(s, g);
 	uint32_t news = sack ? sack_covered(s, s->snd_max) - known : 0;
+	if (sack)
+		rack_probe_acked(s, g->ack, again || (duplicate && g->options.sacks == 0));
 	if (seq_gt(g->ack, una)) {
 		/* What was SACKed before is not delivered twice. */
 		uint32_t before = sack ? sack_covered(s, g->ack) : 0;
@@ -92,8 +96,10 @@ void input_ack(struct stream *s, const struct segment *g)
 	} else if (sack ? news > 0 : duplicate) {
 		congestion_duplicate_ack(s);
 	}
-	if (sack && s->state != TCP_CLOSED)
+	if (sack && s->state != TCP_CLOSED) {
 		congestion_delivered(s, news);
+		rack_schedule(s);
+	}
 	/* Opened again after a probe: send at once, no need to wait for the timer. */
 	if ((s->flags & F_PERSIST) != 0 && s->snd_wnd > 0 && s->snd_una == s->snd_nxt &&
 	    s->snd_wnd >= s->mss)

@@ -1,11 +1,12 @@
 /* congestion.c - NewReno */
 #include "dataplane/tcp/congestion.h"
 
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
 
-enum { DUPLICATE_THRESHOLD = 3, CWND_CEILING = 1 << 30 };
+enum { CWND_CEILING = 1 << 30 };
 
 bool congestion_slow_start(struct stream *s, uint32_t acked)
 {
@@ -56,7 +57,10 @@ uint32_t congestion_room(const struct stream *s)
 
 	/* Each of the first two duplicate ACKs tells of a segment that has left the network; with
 	 * SACK pipe knows that by itself. */
-	if ((s->flags & (F_RECOVERY | F_LOSS | F_SACK)) == 0 && s->dupacks < DUPLICATE_THRESHOLD)
+	if (!s->stack->config.limited_transmit && (s->flags & (F_RECOVERY | F_LOSS)) == 0)
+		pipe = s->snd_nxt - s->snd_una;
+	else if ((s->flags & (F_RECOVERY | F_LOSS | F_SACK)) == 0 &&
+		 s->dupacks < s->stack->config.duplicate_threshold)
 		cwnd += (uint32_t)s->dupacks * s->mss;
 	return cwnd > pipe ? cwnd - pipe : 0;
 }
@@ -97,35 +101,55 @@ void congestion_acked(struct stream *s, uint32_t acked)
 
 static void enter_recovery(struct stream *s)
 {
-	if ((s->flags & (F_RECOVERY | F_LOSS)) != 0 || s->active == NULL)
-		return;
 	count(s->stack, tcp_fast_retransmits);
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
 	s->active->recover = s->snd_max;
-	s->flags |= F_RECOVERY | F_RETRANSMIT;
-	if ((s->flags & F_SACK) != 0)
-		sack_begin_recovery(s);
-	else
-		s->cwnd += DUPLICATE_THRESHOLD * s->mss;
+	s->flags |= F_RECOVERY;
+}
+
+static bool may_recover(const struct stream *s)
+{
+	return (s->flags & (F_RECOVERY | F_LOSS)) == 0 && s->active != NULL;
 }
 
 void congestion_duplicate_ack(struct stream *s)
 {
+	uint32_t threshold = s->stack->config.duplicate_threshold;
+
 	if (s->dupacks < UINT8_MAX)
 		s->dupacks++;
-	if ((s->flags & (F_RECOVERY | F_SACK)) == F_RECOVERY)
+	if ((s->flags & F_SACK) != 0)
+		return; /* congestion_delivered() follows */
+	if ((s->flags & F_RECOVERY) != 0) {
 		s->cwnd = u32_min(s->cwnd + s->mss, CWND_CEILING);
-	else if (s->dupacks == DUPLICATE_THRESHOLD)
+	} else if (s->dupacks == threshold && may_recover(s)) {
 		enter_recovery(s);
+		s->cwnd += threshold * s->mss;
+		s->flags |= F_RETRANSMIT;
+	}
 }
 
 void congestion_delivered(struct stream *s, uint32_t delivered)
 {
-	if (seq_gt(sack_lost_edge(s), s->snd_una))
+	bool begins = may_recover(s) && rack_lost(s, s->snd_nxt) > 0;
+
+	if (begins) {
 		enter_recovery(s);
+		sack_begin_recovery(s);
+	}
 	if ((s->flags & F_RECOVERY) != 0)
 		sack_reduce(s, delivered);
+	if (begins) /* the first retransmission goes whatever pipe says */
+		s->cwnd = u32_max(s->cwnd, sack_pipe(s) + s->mss);
+}
+
+void congestion_probe_repaired(struct stream *s)
+{
+	if (!may_recover(s))
+		return;
+	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
+	s->cwnd = u32_min(s->cwnd, s->ssthresh);
 }
 
 void congestion_timeout(struct stream *s)
@@ -136,6 +160,7 @@ void congestion_timeout(struct stream *s)
 	s->dupacks = 0;
 	s->flags &= ~(uint32_t)F_RECOVERY;
 	sack_forget(s);
+	rack_timeout(s);
 	if (s->active == NULL)
 		return; /* only a FIN is outstanding */
 	s->active->acked_bytes = 0;

@@ -35,6 +35,8 @@ void congestion_acked(struct stream *s, uint32_t acked);
 void congestion_duplicate_ack(struct stream *s);
 /* Where SACK was negotiated: an ACK has told of so many bytes delivered. */
 void congestion_delivered(struct stream *s, uint32_t delivered);
+/* A tail loss probe has repaired a loss that no recovery was told of. */
+void congestion_probe_repaired(struct stream *s);
 /* The retransmission timer has expired; called before retries counts it. */
 void congestion_timeout(struct stream *s);
 /* Nothing was sent for an RTO. */

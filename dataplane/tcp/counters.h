@@ -25,7 +25,8 @@
 	X(tcp, reorder_full, "segments", "segments dropped because too many holes were open")    \
 	X(tcp, receive_no_memory, "segments", "segments dropped for want of a chunk")            \
 	X(tcp, discarded_bytes, "bytes", "bytes that arrived after the stream was closed here")  \
-	X(tcp, fast_retransmits, "events", "losses found by duplicate ACKs")                     \
+	X(tcp, fast_retransmits, "events", "losses found without the timer")                     \
+	X(tcp, tail_probes, "segments", "tail loss probes due (RFC 8985)")                       \
 	X(tcp, bad_sack, "blocks", "SACK blocks of what was never sent or is acknowledged")      \
 	X(tcp, sack_full, "blocks", "SACK blocks ignored because too many holes were known")     \
 	X(tcp, timeouts, "events", "retransmission timer expiries")                              \
@@ -41,6 +42,8 @@
 	X(tcp, time_wait_evicted, "connections", "TIME_WAIT entries dropped for newer ones")     \
 	X(tcp, time_wait_reused, "connections", "TIME_WAIT entries replaced by a new SYN")       \
 	X(tcp, fin_wait2_timeouts, "connections", "connections whose peer never sent its FIN")   \
+	X(tcp, too_big_taken, "messages", "too-big messages that lowered a segment size")        \
+	X(tcp, too_big_ignored, "messages", "too-big messages about nothing in flight")          \
 	X(tcp, no_buffer, "segments", "segments put off for want of a packet buffer")
 
 COUNTER_ENUM(tcp, TCP_COUNTERS)

@@ -39,15 +39,15 @@ static const struct {
 	{F_EVENT_CLOSED, call_closed},
 };
 
-/* A handler may release its stream: then nothing more is said to it. */
+/* A handler may release its stream: that takes back the events still to come. */
 static void deliver(struct stream *s)
 {
 	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
 		if ((s->flags & calls[i].flag) == 0)
 			continue;
+		assert((s->flags & F_RELEASED) == 0);
 		s->flags &= ~calls[i].flag;
-		if ((s->flags & F_RELEASED) == 0)
-			calls[i].call(s);
+		calls[i].call(s);
 	}
 }
 

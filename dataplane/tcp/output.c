@@ -3,6 +3,7 @@
 
 #include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/header.h"
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/receive.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/segment.h"
@@ -56,6 +57,7 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 		s->active->timed_seq = end;
 		s->active->timed_at_us = stack_now(s->stack);
 	}
+	rack_sent(s, seq, end);
 	s->snd_max = seq_max(s->snd_max, end);
 	s->sent_ms = stack_now_ms(s->stack);
 	if (s->due_us[DUE_RETRANSMIT] == 0 || (s->flags & F_PERSIST) != 0)
@@ -75,7 +77,7 @@ static bool send_again(struct stream *s)
 		if (!send_slice(s, s->snd_una, n, fin))
 			return false;
 		s->snd_nxt = seq_max(s->snd_nxt, s->snd_una + n + fin);
-		sack_sent(s, s->snd_una, n);
+		sack_sent(s, n);
 	}
 	s->flags &= ~(uint32_t)F_RETRANSMIT;
 	return true;
@@ -145,29 +147,49 @@ static bool send_new(struct stream *s, bool *sent)
 	return true;
 }
 
-/* RFC 6675 section 5, step C: as long as pipe leaves room for a segment. */
+/* In recovery with SACK: what is lost first, then new data, as long as cwnd leaves room. */
 static bool send_recovering(struct stream *s)
 {
 	while (congestion_room(s) >= s->mss) {
-		uint32_t fresh_n = 0, seq = s->snd_nxt, n;
-		bool fin = false, fresh = next_piece(s, &fresh_n, &fin);
+		uint32_t seq, n;
+		bool fin, lost = rack_next_lost(s, &seq, &n);
 
-		if (sack_next_retransmit(s, fresh, &seq, &n)) {
+		if (lost)
 			fin = fin_outstanding(s) && seq + n == s->snd_end;
-		} else if (fresh) {
+		else if (next_piece(s, &n, &fin))
 			seq = s->snd_nxt;
-			n = fresh_n;
-			s->snd_nxt += n + fin;
-		} else {
+		else
 			break;
-		}
-		if (!send_slice(s, seq, n, fin)) {
-			if (seq_ge(seq, s->snd_max))
-				s->snd_nxt = seq;
+		if (!send_slice(s, seq, n, fin))
 			return false;
-		}
-		sack_sent(s, seq, n);
+		if (!lost)
+			s->snd_nxt += n + fin;
+		sack_sent(s, n);
 	}
+	return true;
+}
+
+/* RFC 8985 section 7.3: new data if the peer's window has room, else the last segment again. */
+static bool send_tail_probe(struct stream *s)
+{
+	uint32_t flight = s->snd_nxt - s->snd_una;
+	uint32_t room = s->snd_wnd > flight ? s->snd_wnd - flight : 0;
+	bool fresh = s->snd_nxt == s->snd_max && seq_lt(s->snd_nxt, s->snd_end) && room > 0;
+	uint32_t end = fresh ? s->snd_end : seq_min(s->snd_max, s->snd_end);
+	uint32_t from = fresh ? s->snd_nxt : s->snd_una;
+	uint32_t n = u32_min(end - from, fresh ? u32_min(s->mss, room) : s->mss);
+	uint32_t seq = fresh ? s->snd_nxt : end - n;
+
+	if (s->snd_una == s->snd_max || (n == 0 && !fin_outstanding(s))) {
+		s->flags &= ~(uint32_t)F_TAIL_PROBE;
+		return true;
+	}
+	if (!send_slice(s, seq, n, !fresh && fin_outstanding(s)))
+		return false;
+	if (fresh)
+		s->snd_nxt += n;
+	rack_probe_sent(s, !fresh);
+	timers_start_retransmit(s);
 	return true;
 }
 
@@ -224,9 +246,13 @@ bool output_stream(struct stream *s)
 		return false;
 	if ((s->flags & F_PROBE) != 0 && !send_probe(s))
 		return false;
+	if ((s->flags & F_TAIL_PROBE) != 0 && !send_tail_probe(s))
+		return false;
 	if ((s->flags & (F_RECOVERY | F_SACK)) == (F_RECOVERY | F_SACK) ? !send_recovering(s)
 									: !send_new(s, &sent))
 		return false;
+	if (sent || (s->flags & F_RECOVERY) != 0)
+		rack_schedule(s);
 	if (!sent && has_unsent(s) && s->snd_nxt == s->snd_una && s->due_us[DUE_RETRANSMIT] == 0)
 		timers_start_persist(s);
 	if (receive_window_news(s))

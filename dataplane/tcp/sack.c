@@ -1,12 +1,11 @@
-/* sack.c - RFC 6675 on ranges instead of single octets */
+/* sack.c - bookkeeping in ranges */
 #include "dataplane/tcp/sack.h"
 
 #include "dataplane/tcp/options.h"
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/segment.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
-
-enum { DUPLICATE_THRESHOLD = 3 };
 
 static struct scoreboard *board(const struct stream *s)
 {
@@ -27,22 +26,33 @@ static bool valid(const struct stream *s, const struct range *b)
 	return seq_lt(b->from, b->to) && seq_gt(b->from, s->snd_una) && seq_le(b->to, s->snd_max);
 }
 
-void sack_learn(struct stream *s, const struct segment *g)
+static void learn_block(struct stream *s, const struct range *b)
 {
+	struct scoreboard *k = board_taken(s);
+
+	if (k == NULL || !ranges_fit(k->sacked, k->n, SACK_RANGES, b->from, b->to)) {
+		count(s->stack, tcp_sack_full);
+		return;
+	}
+	rack_delivered(s, b->from, b->to);
+	k->n = (uint16_t)ranges_add(k->sacked, k->n, b->from, b->to);
+}
+
+bool sack_learn(struct stream *s, const struct segment *g)
+{
+	bool duplicate = false;
+
 	for (unsigned i = 0; i < g->options.sacks; i++) {
 		const struct range *b = &g->options.sack[i];
 
-		if (!valid(s, b)) {
+		if (valid(s, b))
+			learn_block(s, b);
+		else if (seq_lt(b->from, b->to) && seq_le(b->to, g->ack))
+			duplicate = true;
+		else
 			count(s->stack, tcp_bad_sack);
-			continue;
-		}
-		struct scoreboard *k = board_taken(s);
-		if (k == NULL || !ranges_fit(k->sacked, k->n, SACK_RANGES, b->from, b->to)) {
-			count(s->stack, tcp_sack_full);
-			continue;
-		}
-		k->n = (uint16_t)ranges_add(k->sacked, k->n, b->from, b->to);
 	}
+	return duplicate;
 }
 
 void sack_advance(struct stream *s)
@@ -55,7 +65,6 @@ void sack_advance(struct stream *s)
 	/* A peer that acknowledges up to a block, not over it, has thrown the block away. */
 	if (k->n > 0 && k->sacked[0].from == s->snd_una)
 		k->n = 0;
-	k->high_rxt = seq_max(k->high_rxt, s->snd_una);
 	if (k->n == 0 && (s->flags & F_RECOVERY) == 0)
 		sack_forget(s);
 }
@@ -75,16 +84,23 @@ uint32_t sack_covered(const struct stream *s, uint32_t to)
 	return k != NULL ? ranges_covered(k->sacked, k->n, s->snd_una, to) : 0;
 }
 
+uint32_t sack_between(const struct stream *s, uint32_t from, uint32_t to)
+{
+	const struct scoreboard *k = board(s);
+
+	return k != NULL ? ranges_covered(k->sacked, k->n, from, to) : 0;
+}
+
 uint32_t sack_lost_edge(const struct stream *s)
 {
 	const struct scoreboard *k = board(s);
+	unsigned threshold = s->stack->config.duplicate_threshold;
 	uint32_t bytes = 0;
 
 	for (unsigned i = k != NULL ? k->n : 0; i > 0; i--) {
 		const struct range *r = &k->sacked[i - 1];
 		bytes += r->to - r->from;
-		if (k->n - i + 1 >= DUPLICATE_THRESHOLD ||
-		    bytes > (DUPLICATE_THRESHOLD - 1u) * s->mss)
+		if (k->n - i + 1 >= threshold || bytes > (threshold - 1) * s->mss)
 			return r->from;
 	}
 	return s->snd_una;
@@ -92,17 +108,7 @@ uint32_t sack_lost_edge(const struct stream *s)
 
 uint32_t sack_pipe(const struct stream *s)
 {
-	const struct scoreboard *k = board(s);
-	uint32_t flight = s->snd_nxt - s->snd_una;
-
-	if (k == NULL)
-		return flight;
-	uint32_t edge = sack_lost_edge(s);
-	uint32_t lost = edge - s->snd_una - sack_covered(s, edge);
-	uint32_t again = k->high_rxt - s->snd_una - sack_covered(s, k->high_rxt);
-	if ((s->flags & F_RECOVERY) == 0)
-		again = lost = 0;
-	return flight - sack_covered(s, s->snd_nxt) - lost + again;
+	return s->snd_nxt - s->snd_una - sack_covered(s, s->snd_nxt) - rack_lost(s, s->snd_nxt);
 }
 
 uint32_t sack_skip(const struct stream *s, uint32_t seq)
@@ -131,8 +137,6 @@ void sack_begin_recovery(struct stream *s)
 
 	if (k == NULL)
 		return;
-	k->high_rxt = s->snd_una;
-	k->rescued = false;
 	k->delivered = k->out = 0;
 	k->flight = s->snd_nxt - s->snd_una;
 }
@@ -145,6 +149,10 @@ void sack_reduce(struct stream *s, uint32_t delivered)
 
 	if (k == NULL || k->flight == 0)
 		return;
+	if (!s->stack->config.prr) {
+		s->cwnd = s->ssthresh;
+		return;
+	}
 	k->delivered += delivered;
 	if (pipe > s->ssthresh) {
 		uint64_t due = ((uint64_t)k->delivered * s->ssthresh + k->flight - 1) / k->flight;
@@ -157,51 +165,12 @@ void sack_reduce(struct stream *s, uint32_t delivered)
 	s->cwnd = pipe + send;
 }
 
-static bool rescue(struct stream *s, struct scoreboard *k, uint32_t *seq, uint32_t *n)
-{
-	uint32_t end = seq_min(s->active->recover, s->snd_end);
-
-	if (k->rescued || seq_ge(k->high_rxt, end))
-		return false;
-	/* The tail of what was in flight when recovery began, unless the peer has it. */
-	if (k->n > 0 && seq_ge(k->sacked[k->n - 1].to, end))
-		return false;
-	uint32_t low = k->n > 0 ? k->sacked[k->n - 1].to : k->high_rxt;
-	*n = u32_min(end - seq_max(low, k->high_rxt), s->mss);
-	*seq = end - *n;
-	k->rescued = true;
-	return true;
-}
-
-bool sack_next_retransmit(struct stream *s, bool new_data, uint32_t *seq, uint32_t *n)
+void sack_sent(struct stream *s, uint32_t n)
 {
 	struct scoreboard *k = board(s);
 
-	if (k == NULL)
-		return false;
-	uint32_t from = sack_skip(s, seq_max(k->high_rxt, s->snd_una));
-	uint32_t top = k->n > 0 ? k->sacked[k->n - 1].from : s->snd_una;
-	bool hole = seq_lt(from, top), lost = seq_lt(from, sack_lost_edge(s));
-
-	/* Rules 1 and 3: lost ones before new data, suspected ones behind it. */
-	if (hole && (lost || !new_data)) {
-		*seq = from;
-		*n = u32_min(sack_hole_end(s, from, top) - from, s->mss);
-		return true;
-	}
-	return !new_data && rescue(s, k, seq, n);
-}
-
-void sack_sent(struct stream *s, uint32_t seq, uint32_t n)
-{
-	struct scoreboard *k = board(s);
-
-	if (k == NULL || (s->flags & F_RECOVERY) == 0)
-		return;
-	k->out += n;
-	/* The rescue lies beyond what recovery has come to, and does not count. */
-	if (seq == sack_skip(s, seq_max(k->high_rxt, s->snd_una)) && seq_lt(seq, s->snd_max))
-		k->high_rxt = seq + n;
+	if (k != NULL && (s->flags & F_RECOVERY) != 0)
+		k->out += n;
 }
 
 static unsigned add_block(struct range *block, unsigned first, unsigned n, const struct range *r)

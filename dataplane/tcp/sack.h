@@ -1,6 +1,6 @@
 /*
- * sack.h - selective acknowledgment: the sender's scoreboard (RFC 6675) and proportional rate
- * reduction (RFC 6937), the receiver's blocks (RFC 2018).
+ * sack.h - selective acknowledgment: the sender's scoreboard (RFC 2018) and proportional rate
+ * reduction (RFC 6937), the receiver's blocks.  What is lost, rack.h decides.
  *
  * Owner: the scoreboard is the stream's, taken from a slab with the first block, gone when all
  *        is acknowledged or the timer expires (the peer may have reneged, RFC 2018 section 8).
@@ -22,14 +22,13 @@ enum { SACK_RANGES = 28 };
 
 struct scoreboard {
 	uint16_t n;
-	bool rescued;      /* RFC 6675 section 4, rule 4: once a recovery */
-	uint32_t high_rxt; /* one past the highest number sent again in this recovery */
 	uint32_t delivered, out, flight; /* PRR: since recovery began; flight: at its begin */
 	struct range sacked[SACK_RANGES];
 };
 
-/* Notes the valid blocks of g; blocks of what was never sent or is acknowledged count nothing. */
-void sack_learn(struct stream *s, const struct segment *g);
+/* Notes the valid blocks of g; blocks of what was never sent count nothing.  true: one told of a
+ * duplicate (D-SACK, RFC 2883: it lies before the acknowledgment). */
+bool sack_learn(struct stream *s, const struct segment *g);
 /* snd_una has moved. */
 void sack_advance(struct stream *s);
 /* Forgets everything. */
@@ -37,8 +36,10 @@ void sack_forget(struct stream *s);
 
 /* Numbers SACKed between snd_una and to. */
 uint32_t sack_covered(const struct stream *s, uint32_t to);
+uint32_t sack_between(const struct stream *s, uint32_t from, uint32_t to);
 /* RFC 6675 IsLost(): everything before this number that is not SACKed is lost; snd_una: nothing. */
 uint32_t sack_lost_edge(const struct stream *s);
+/* What is thought to be in the network. */
 uint32_t sack_pipe(const struct stream *s);
 /* Where the SACKed range that holds seq ends; seq itself if none does. */
 uint32_t sack_skip(const struct stream *s, uint32_t seq);
@@ -48,9 +49,7 @@ uint32_t sack_hole_end(const struct stream *s, uint32_t seq, uint32_t end);
 /* Recovery begins; each ACK in it that delivered so many bytes sets cwnd. */
 void sack_begin_recovery(struct stream *s);
 void sack_reduce(struct stream *s, uint32_t delivered);
-/* NextSeg(): what to send again, up to *n bytes; false: nothing, or new data goes first. */
-bool sack_next_retransmit(struct stream *s, bool new_data, uint32_t *seq, uint32_t *n);
-void sack_sent(struct stream *s, uint32_t seq, uint32_t n);
+void sack_sent(struct stream *s, uint32_t n);
 
 /* Writes the SACK option for an ACK into room bytes; its size, 0 if there is nothing to tell. */
 size_t sack_write(const struct stream *s, uint8_t *to, size_t room);

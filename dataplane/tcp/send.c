@@ -1,6 +1,7 @@
 /* send.c - chunks carry their sequence number in `spare`; slices are found from a cursor */
 #include "dataplane/tcp/send.h"
 
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
@@ -124,6 +125,7 @@ void send_clear(struct stream *s)
 	if (a == NULL)
 		return;
 	sack_forget(s);
+	rack_forget(s);
 	chunk_free_list(s->stack->shard->chunks, a->snd_head);
 	a->snd_head = a->snd_tail = a->snd_cursor = NULL;
 }

@@ -28,7 +28,7 @@ struct tcp_stack {
 	struct tcp_config config;
 	const struct congestion_ops *congestion;
 	struct flow_table flows;
-	struct slab *streams, *actives, *reorders, *boards;
+	struct slab *streams, *actives, *reorders, *boards, *flights;
 	struct time_wait time_wait;
 	struct list listeners;
 	struct list dirty;   /* streams with events or output to come */

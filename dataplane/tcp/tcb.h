@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/timer.h"
 #include "dataplane/tcp/flow_table.h"
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/ranges.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/stream.h"
@@ -63,6 +64,8 @@ enum {
 	F_OVERRIDE = 1 << 20,     /* a small piece may go (persist timer passed) */
 	F_NO_MEMORY = 1 << 21,    /* stream_write() found no chunk */
 	F_SACK = 1 << 22,         /* negotiated */
+	F_REORDERED = 1 << 23,    /* the path has been seen to reorder (RFC 8985) */
+	F_TAIL_PROBE = 1 << 28,   /* a tail loss probe is to be sent */
 	/* events that wait for tcp_flush(), delivered in this order */
 	F_EVENT_OPENED = 1 << 24,
 	F_EVENT_READABLE = 1 << 25,
@@ -102,7 +105,8 @@ struct active {
 	struct reorder *reorder;  /* NULL: no hole */
 	uint64_t timed_at_us;     /* when timed_seq was sent */
 	struct scoreboard *board; /* NULL: nothing SACKed */
-	handle_t handle, reorder_handle, board_handle;
+	struct flight *flight;    /* NULL: nothing in flight, or no SACK */
+	handle_t handle, reorder_handle, board_handle, flight_handle;
 	uint32_t timed_seq; /* the end of the segment being timed */
 	uint32_t rcv_grid;  /* chunks start at rcv_grid + k * capacity */
 	uint32_t recover;   /* RFC 6582 */
@@ -168,6 +172,7 @@ static_assert(offsetof(struct stream, srtt_us) == 128, "line 2");
 static_assert(offsetof(struct stream, link) == 192, "line 3");
 static_assert(sizeof(struct active) <= 192, "an active block is three cache lines");
 static_assert(sizeof(struct reorder) <= 256, "29 ranges in four cache lines");
+static_assert(sizeof(struct flight) <= 256, "17 runs in four cache lines");
 static_assert(sizeof(struct scoreboard) <= 256, "28 ranges in four cache lines");
 
 static inline unsigned snd_scale(const struct stream *s)

@@ -43,6 +43,11 @@ void tcp_config_default(struct tcp_config *c)
 		.timestamps = true,
 		.sack = true,
 		.window_scaling = true,
+		.rack = true,
+		.tlp = true,
+		.prr = true,
+		.limited_transmit = true,
+		.duplicate_threshold = 3,
 		.dsack = true,
 		.ts_tick_us = 1000,
 		.random_isn = true,
@@ -63,13 +68,13 @@ static bool settle_config(struct tcp_config *c)
 	}
 	if (c->init_window == 0)
 		c->init_window = c->receive_limit < 65535 ? c->receive_limit : 65535;
-	return c->ts_tick_us > 0 && c->mtu >= MTU_MIN && c->receive_scale <= SCALE_MAX &&
-	       c->init_window <= 65535 && c->max_streams > 0 && c->max_streams < FLOW_TIME_WAIT &&
-	       c->max_time_wait < FLOW_TIME_WAIT && c->init_cwnd > 0 &&
-	       c->congestion <= TCP_CONGESTION_CUBIC && (c->mss == 0 || c->mss >= 64) &&
-	       c->rto_min_us > 0 && c->rto_min_us <= c->rto_max_us &&
-	       c->receive_limit <= c->receive_limit_max && c->receive_limit_max <= 1u << 30 &&
-	       c->send_limit <= 1u << 30;
+	return c->ts_tick_us > 0 && c->duplicate_threshold > 0 && c->mtu >= MTU_MIN &&
+	       c->receive_scale <= SCALE_MAX && c->init_window <= 65535 && c->max_streams > 0 &&
+	       c->max_streams < FLOW_TIME_WAIT && c->max_time_wait < FLOW_TIME_WAIT &&
+	       c->init_cwnd > 0 && c->congestion <= TCP_CONGESTION_CUBIC &&
+	       (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
+	       c->rto_min_us <= c->rto_max_us && c->receive_limit <= c->receive_limit_max &&
+	       c->receive_limit_max <= 1u << 30 && c->send_limit <= 1u << 30;
 }
 
 static const struct congestion_ops *const algorithms[] = {
@@ -96,12 +101,14 @@ static bool allocate(struct tcp_stack *t)
 	t->streams = slab_create(sizeof(struct stream), t->config.max_streams);
 	t->actives = slab_create(sizeof(struct active), t->config.max_streams);
 	t->reorders = slab_create(sizeof(struct reorder), t->config.max_streams);
+	t->flights = slab_create(sizeof(struct flight), t->config.max_streams);
 	t->boards = slab_create(sizeof(struct scoreboard), t->config.max_streams);
 	return tuning_init(t) == 0 &&
 	       flow_table_init(&t->flows, t->config.max_streams + t->config.max_time_wait,
 			       &flow_secret) == 0 &&
 	       time_wait_init(&t->time_wait, t, t->config.max_time_wait) == 0 &&
-	       t->streams != NULL && t->actives != NULL && t->reorders != NULL && t->boards != NULL;
+	       t->streams != NULL && t->actives != NULL && t->reorders != NULL &&
+	       t->boards != NULL && t->flights != NULL;
 }
 
 struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
@@ -156,6 +163,7 @@ void tcp_destroy(struct tcp_stack *t)
 	slab_destroy(t->reorders);
 	slab_destroy(t->boards);
 	tuning_free(t);
+	slab_destroy(t->flights);
 	free(t);
 }
 
@@ -189,8 +197,8 @@ void stream_rest(struct stream *s)
 {
 	struct active *a = s->active;
 
-	if (a == NULL || a->board != NULL || a->snd_head != NULL || a->rcv_head != NULL ||
-	    a->reorder != NULL)
+	if (a == NULL || a->board != NULL || a->flight != NULL || a->snd_head != NULL ||
+	    a->rcv_head != NULL || a->reorder != NULL)
 		return;
 	s->flags &= ~(uint32_t)(F_TIMING | F_RECOVERY | F_LOSS);
 	slab_free(s->stack->actives, a->handle);

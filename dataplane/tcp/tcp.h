@@ -74,13 +74,18 @@ struct tcp_config {
 	uint32_t ts_tick_us;           /* of the timestamp clock */
 	uint32_t quick_acks;           /* tunable: the first so many segments are ACKed at once */
 	bool timestamps, window_scaling, sack;
-	bool dsack;              /* report duplicates (RFC 2883) */
-	bool random_isn;         /* false: the number drawn, with neither clock nor hash */
-	bool random_timestamps;  /* false: the clock without an offset */
-	bool restart_after_idle; /* RFC 5681 section 4.1 */
-	bool drop_syn_fin;       /* a SYN with FIN is dropped; false: its FIN is ignored */
-	bool reset_after_close;  /* data after stream_close() draws RST (RFC 9293 section 3.6.1) */
-	bool tunable;            /* stream_tune() works (tuning.h) */
+	bool rack;                   /* loss by time (RFC 8985); false: by blocks (RFC 6675) */
+	bool tlp;                    /* probe the tail (RFC 8985 section 7) */
+	bool prr;                    /* RFC 6937; false: cwnd falls at once (RFC 6675) */
+	bool limited_transmit;       /* RFC 3042 */
+	uint8_t duplicate_threshold; /* RFC 5681: 3 */
+	bool dsack;                  /* report duplicates (RFC 2883) */
+	bool random_isn;             /* false: the number drawn, with neither clock nor hash */
+	bool random_timestamps;      /* false: the clock without an offset */
+	bool restart_after_idle;     /* RFC 5681 section 4.1 */
+	bool drop_syn_fin;           /* a SYN with FIN is dropped; false: its FIN is ignored */
+	bool reset_after_close; /* data after stream_close() draws RST (RFC 9293 section 3.6.1) */
+	bool tunable;           /* stream_tune() works (tuning.h) */
 };
 void tcp_config_default(struct tcp_config *c);
 
@@ -123,6 +128,12 @@ void tcp_flush(struct tcp_stack *t);
  * quoted: IP header and at least 8 bytes of TCP header. */
 void tcp_unreachable(struct tcp_stack *t, const struct ip_addr *local, uint16_t local_port,
 		     const struct ip_addr *peer, uint16_t peer_port);
+
+/* A router could not pass on the segment of this flow that began at sequence: the next link takes
+ * packets of mtu bytes (0: it did not say).  Believed only for data in flight (RFC 5927). */
+void tcp_packet_too_big(struct tcp_stack *t, const struct ip_addr *local, uint16_t local_port,
+			const struct ip_addr *peer, uint16_t peer_port, uint32_t sequence,
+			uint32_t mtu);
 
 /* Statistics; the array is the stack's, single writer. */
 const uint64_t *tcp_counters(const struct tcp_stack *t);

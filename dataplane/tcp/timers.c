@@ -3,6 +3,7 @@
 
 #include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/output.h"
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/rto.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
@@ -94,6 +95,8 @@ void timers_settle(struct stream *s)
 		if (s->due_us[i] != 0 && s->due_us[i] < due)
 			due = s->due_us[i];
 	}
+	if (rack_due(s) != 0 && rack_due(s) < due)
+		due = rack_due(s);
 	if (due == UINT64_MAX)
 		timer_cancel(w, &s->timer);
 	else if (!timer_armed(&s->timer) || s->timer.due_us != due)
@@ -237,6 +240,8 @@ void timers_fire(struct timer *t)
 			expired[i](s);
 		}
 	}
+	if (s->state != TCP_CLOSED && rack_due(s) != 0 && rack_due(s) <= now)
+		rack_expired(s);
 	stream_touch(s);
 	tcp_flush(s->stack);
 }

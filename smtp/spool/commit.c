@@ -260,8 +260,6 @@ static void item_done(struct spool *sp, struct batch_item *it)
 		r->place = (struct spool_place){sp->active->number, it->offset, e->envelope_bytes,
 						e->prefix_bytes};
 		atomic_fetch_add(&sp->messages, 1);
-		if (e->large)
-			atomic_fetch_add(&sp->large_files, 1);
 		spool_count(sp, spool_commits, 1);
 		break;
 	case ITEM_DISPOSE:

@@ -43,8 +43,8 @@ def test_wrong_type_is_named_with_what_is_allowed(lab):
 
 
 def test_what_this_version_lacks_is_refused_by_name(lab):
-    out = refused(lab, "-t", change={"192.0.2.10/24": "'2001:db8::10/64'"})
-    says(out, "dataplane.ports", "IPv6")
+    out = refused(lab, "-t", change={"mechanisms: [PLAIN, LOGIN]": "mechanisms: [SCRAM-SHA-256]"})
+    says(out, "auth.mechanisms", "SCRAM-SHA-256", "not available in this version")
 
 
 def test_a_core_that_does_not_exist_is_named(lab):

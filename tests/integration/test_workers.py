@@ -69,6 +69,7 @@ def test_nothing_is_left_behind(lab):
     wait_until(lambda: json.loads(lab.ctl("--json", "status"))["sessions"] == 0, 30, "no session")
     status = json.loads(lab.ctl("--json", "status"))
     assert status["queued"] == 0 and status["spool"]["messages"] == 0, status
+    assert status["spool"]["large_files"] == 0, status
     assert lab.stop() == 0
 
 

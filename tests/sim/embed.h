@@ -35,6 +35,7 @@ struct embed_flow {
 	uint32_t iss, irs, max_end; /* max_end: one past the highest number sent */
 	uint32_t una, rcv;          /* as far as bytes_acked, bytes_received have come */
 	uint16_t largest_in;        /* payload */
+	uint16_t pmtu;              /* 0: nobody said so */
 	bool iss_known, irs_known, fin_acked;
 	uint64_t data_sent_us, data_received_us, ack_received_us;
 	uint64_t bytes_sent, bytes_acked, bytes_received, bytes_again;

@@ -2,6 +2,7 @@
 #include "tests/sim/embed.h"
 
 #include "dataplane/tcp/output.h"
+#include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/seq.h"
 
 static uint32_t ago_ms(const struct tcpe_stack *st, uint64_t then_us)
@@ -29,28 +30,27 @@ static void put_negotiated(struct tcpe_info *out, const struct stream *s)
 	out->rcv_wscale = out->opt_wscale ? (uint8_t)rcv_scale(s) : 0;
 	out->snd_mss = s->mss;
 	out->advmss = output_mss(s);
-	out->pmtu = s->stack->config.mtu;
 }
 
-/* Numbers that are thought to be lost: all before this one that are not SACKed. */
-static uint32_t lost_edge(const struct stream *s)
+/* After a timeout all that was in flight counts as lost. */
+static bool is_lost(const struct stream *s, const struct embed_segment *x)
 {
+	if (x->sacked)
+		return false;
 	if ((s->flags & F_LOSS) != 0)
-		return s->active->recover;
-	return (s->flags & F_SACK) != 0 ? sack_lost_edge(s) : s->snd_una;
+		return seq_le(x->end, s->active->recover);
+	return rack_lost(s, x->end) > rack_lost(s, seq_max(x->seq, s->snd_una));
 }
 
 static void put_scoreboard(struct tcpe_info *out, const struct stream *s,
 			   const struct embed_flow *f)
 {
-	uint32_t edge = lost_edge(s);
-
 	for (unsigned i = f->first; i < f->end; i++) {
 		const struct embed_segment *x = &f->segments[i];
 		out->unacked++;
 		out->sacked += x->sacked;
 		out->retrans += x->again && !x->sacked;
-		out->lost += !x->sacked && seq_le(x->end, edge);
+		out->lost += is_lost(s, x);
 	}
 }
 
@@ -94,6 +94,7 @@ static void put_counted(struct tcpe_info *out, const struct tcpe_stack *st,
 {
 	uint64_t flags = (f->una != f->iss) + f->fin_acked; /* SYN and FIN are no bytes */
 
+	out->pmtu = f->pmtu != 0 ? f->pmtu : st->config.mtu;
 	out->rcv_mss = f->largest_in != 0 ? f->largest_in : 536;
 	out->dsack_dups = f->dsacks;
 	out->min_rtt_us = f->min_rtt_us == UINT32_MAX ? 0 : f->min_rtt_us;
@@ -140,5 +141,6 @@ int tcpe_info(const struct tcpe_sock *s, struct tcpe_info *out)
 	put_receiving(out, x);
 	put_counted(out, s->st, f);
 	out->reordering = s->st->config.dupthresh;
+	out->reord_seen = (x->flags & F_REORDERED) != 0;
 	return 0;
 }

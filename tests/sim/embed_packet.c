@@ -16,7 +16,9 @@ enum {
 	IP6_DESTINATION = 60,
 	ICMP_BYTES = 8,
 	ICMP_UNREACHABLE = 3,
+	ICMP_FRAGMENT = 4, /* needed, and DF set */
 	ICMP6_UNREACHABLE = 1,
+	ICMP6_TOO_BIG = 2,
 	QUOTED_BYTES = 8,
 };
 
@@ -104,6 +106,23 @@ static bool receive_tcp(struct tcpe_stack *st, const struct packet *p)
 	return v != TCP_BAD_CHECKSUM && v != TCP_MALFORMED;
 }
 
+/* A router's word on the path MTU (RFC 1191, RFC 8201); the stack checks the number. */
+static void too_big(struct tcpe_stack *st, const struct packet *quoted, uint32_t mtu)
+{
+	struct flow_key key = {.local_port = wire_get16(quoted->payload),
+			       .peer_port = wire_get16(quoted->payload + 2)};
+	uint32_t reference;
+
+	flow_address(key.local, &quoted->source);
+	flow_address(key.peer, &quoted->destination);
+	const struct stream *s = embed_stream(st, &key, &reference);
+	uint16_t before = s != NULL ? s->mss : 0;
+	tcp_packet_too_big(st->tcp, &quoted->source, key.local_port, &quoted->destination,
+			   key.peer_port, wire_get32(quoted->payload + 4), mtu);
+	if (s != NULL && s->mss < before)
+		embed_flow_of(st, s)->pmtu = (uint16_t)mtu;
+}
+
 /* RFC 5927 section 4: the quoted number must be one that is outstanding. */
 static bool quotes_flight(const struct tcpe_stack *st, const struct packet *quoted)
 {
@@ -160,12 +179,19 @@ static bool receive_icmp(struct tcpe_stack *st, const struct packet *p)
 
 	if (p->bytes < ICMP_BYTES || checksum_finish(checksum_add(sum, p->payload, p->bytes)) != 0)
 		return false;
-	if (p->payload[0] != (ip4 ? ICMP_UNREACHABLE : ICMP6_UNREACHABLE))
+	uint8_t type = p->payload[0], code = p->payload[1];
+	bool big = ip4 ? type == ICMP_UNREACHABLE && code == ICMP_FRAGMENT : type == ICMP6_TOO_BIG;
+	if (!big && type != (ip4 ? ICMP_UNREACHABLE : ICMP6_UNREACHABLE))
 		return true;
-	if (!parse_quoted(ip4, p->payload + ICMP_BYTES, p->bytes - ICMP_BYTES, &quoted) ||
-	    !quotes_flight(st, &quoted))
+	if (!parse_quoted(ip4, p->payload + ICMP_BYTES, p->bytes - ICMP_BYTES, &quoted))
 		return false;
-	st->unreachable = errno_of(ip4, p->payload[1]);
+	if (big) {
+		too_big(st, &quoted, ip4 ? wire_get16(p->payload + 6) : wire_get32(p->payload + 4));
+		return true;
+	}
+	if (!quotes_flight(st, &quoted))
+		return false;
+	st->unreachable = errno_of(ip4, code);
 	tcp_unreachable(st->tcp, &quoted.source, wire_get16(quoted.payload), &quoted.destination,
 			wire_get16(quoted.payload + 2));
 	return true;

@@ -317,6 +317,7 @@ static void tally(struct run *run, struct flows_result *r)
 		r->simultaneous += f->plan == SIMULTANEOUS;
 	}
 	r->packets += net_packets(run->net);
+	r->digest = net_digest(run->net);
 	for (unsigned side = 0; side < 2; side++)
 		r->retransmits += tcp_counters(net_tcp(run->net, side))[tcp_retransmits];
 }

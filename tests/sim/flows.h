@@ -11,7 +11,7 @@
 #include "tests/sim/net.h"
 
 struct flows_result {
-	uint64_t packets, retransmits, bytes;
+	uint64_t packets, retransmits, bytes, digest;
 	unsigned plain, aborted, closed_early, simultaneous;
 };
 

@@ -1,6 +1,7 @@
 /* net.c - hosts, a heap of packets on their way, one clock */
 #include "tests/sim/net.h"
 
+#include "base/siphash.h"
 #include "dataplane/tcp/checksum.h"
 #include "dataplane/tcp/wire.h"
 #include "tests/sim/check.h"
@@ -30,7 +31,7 @@ struct host {
 
 struct net {
 	struct net_options o;
-	uint64_t now_us, random, serial, packets;
+	uint64_t now_us, random, serial, packets, digest;
 	struct host host[NET_HOSTS];
 	struct heap heap;
 	void (*step)(void *arg);
@@ -175,6 +176,8 @@ static void send_packet(void *arg, struct tcp_buffer *b, unsigned bytes, const s
 	p->to = host_of(h->net, to);
 	check_headers(p->ip, p->bytes, to);
 	h->net->packets++;
+	struct siphash_key key = {{h->net->digest, h->net->now_us}};
+	h->net->digest = siphash(&key, p->ip, p->bytes);
 	travel(h, p);
 }
 
@@ -284,6 +287,11 @@ struct net_conditions *net_conditions(struct net *n)
 uint64_t net_packets(const struct net *n)
 {
 	return n->packets;
+}
+
+uint64_t net_digest(const struct net *n)
+{
+	return n->digest;
 }
 
 void net_on_step(struct net *n, void (*step)(void *arg), void *arg)

@@ -58,6 +58,8 @@ uint64_t net_now(const struct net *n);
 uint64_t *net_random(struct net *n);
 struct net_conditions *net_conditions(struct net *n);
 uint64_t net_packets(const struct net *n);
+/* Of every packet sent so far, its time and bytes: equal runs have equal digests. */
+uint64_t net_digest(const struct net *n);
 
 /* Called after each step, say to poll rings.  NULL: none. */
 void net_on_step(struct net *n, void (*step)(void *arg), void *arg);

@@ -106,6 +106,11 @@ static struct tcp_config core_config(const struct tcpe_config *c)
 	to.window_scaling = c->window_scaling;
 	to.sack = c->sack;
 	to.dsack = c->dsack;
+	to.rack = c->rack;
+	to.tlp = c->tlp;
+	to.prr = c->prr;
+	to.limited_transmit = c->limited_transmit;
+	to.duplicate_threshold = c->dupthresh;
 	to.ts_tick_us = c->ts_tick_us;
 	to.quick_acks = c->quickack_segs;
 	to.random_isn = c->random_iss;

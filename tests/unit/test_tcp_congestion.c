@@ -120,6 +120,21 @@ static void partial_ack_sends_the_next_hole_and_full_ack_ends_recovery(void **st
 	script_destroy(x);
 }
 
+static void segment_sent_again_early_is_no_round_trip_sample(void **state)
+{
+	struct script *x = established(plain);
+
+	script_write(x, 10 * MSS);
+	uint32_t srtt = script_tcb(x)->srtt_us;
+	script_advance(x, 50 * MS);
+	for (unsigned i = 0; i < 3; i++)
+		script_in(x, S_ACK, 1, 1, 0);
+	script_advance(x, 50 * MS);
+	script_in(x, S_ACK, 1, 1 + 10 * MSS, 0);
+	assert_int_equal(script_tcb(x)->srtt_us, srtt);
+	script_destroy(x);
+}
+
 static void duplicate_acks_after_a_timeout_start_no_second_recovery(void **state)
 {
 	struct script *x = established(plain);
@@ -267,6 +282,7 @@ int main(void)
 		cmocka_unit_test(window_unused_is_window_not_grown),
 		cmocka_unit_test(third_duplicate_ack_sends_the_lost_segment_again),
 		cmocka_unit_test(partial_ack_sends_the_next_hole_and_full_ack_ends_recovery),
+		cmocka_unit_test(segment_sent_again_early_is_no_round_trip_sample),
 		cmocka_unit_test(duplicate_acks_after_a_timeout_start_no_second_recovery),
 		cmocka_unit_test(timeout_shrinks_to_one_segment_and_grows_again),
 		cmocka_unit_test(long_silence_returns_cwnd_to_the_initial_window),

@@ -134,6 +134,7 @@ static void old_timestamp_is_answered_and_dropped(void **state)
 {
 	struct script *x = established_with_timestamps();
 
+	script_advance(x, 3600ull * 1000000); /* an hour later it is as old */
 	x->ts_value = 699;
 	script_in(x, S_ACK, 1, 1, 10);
 	script_expect(x, S_ACK, 1, 1, 0);

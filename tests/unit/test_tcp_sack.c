@@ -1,4 +1,4 @@
-/* test_tcp_sack.c - selective acknowledgment: RFC 2018, RFC 6675, RFC 6937 */
+/* test_tcp_sack.c - selective acknowledgment and loss found by time: RFC 2018, 6937, 8985 */
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/stack.h"
 #include "tests/sim/script.h"
@@ -26,9 +26,18 @@ static struct script *established(void)
 	script_raw(x, S_SYN, 0, 0, syn_options, 8, 0);
 	script_flush(x);
 	script_take(x);
+	script_advance(x, 10 * MS); /* the round trip */
 	script_in(x, S_ACK, 1, 1, 0);
 	x->log[0] = '\0';
 	return x;
+}
+
+/* n segments leave, and half a round trip passes: everything that follows answers them. */
+static void write_segments(struct script *x, uint32_t n)
+{
+	script_write(x, n * MSS);
+	x->taken = x->n_out;
+	script_advance(x, 5 * MS);
 }
 
 /* In units of segments: block i covers segments from[i] to to[i] - 1; the first segment is 0. */
@@ -138,8 +147,7 @@ static void only_the_holes_are_sent_again(void **state)
 {
 	struct script *x = established();
 
-	script_write(x, 10 * MSS);
-	drain(x);
+	write_segments(x, 10);
 	SACK_IN(x, 0, {1, 2});
 	SACK_IN(x, 0, {1, 3});
 	script_expect_nothing(x);
@@ -150,12 +158,11 @@ static void only_the_holes_are_sent_again(void **state)
 	SACK_IN(x, 0, {5, 7}, {1, 4});
 	SACK_IN(x, 0, {5, 8}, {1, 4});
 	expect_segment(x, 4);
-	expect_segment(x, 9); /* room and nothing else to send: the rescue */
 	script_expect_nothing(x);
 	SACK_IN(x, 4, {5, 10});
 	SACK_IN(x, 10, {10, 10});
 	script_expect_nothing(x);
-	assert_int_equal(script_count(x, tcp_retransmits), 3);
+	assert_int_equal(script_count(x, tcp_retransmits), 2);
 	assert_int_equal(script_count(x, tcp_timeouts), 0);
 	script_destroy(x);
 }
@@ -165,8 +172,7 @@ static void many_holes_of_one_flight_are_repaired_without_a_timeout(void **state
 	struct script *x = established();
 
 	/* Of ten, 0, 2, 4 and 6 are lost. */
-	script_write(x, 10 * MSS);
-	drain(x);
+	write_segments(x, 10);
 	SACK_IN(x, 0, {1, 2});
 	SACK_IN(x, 0, {3, 4}, {1, 2});
 	SACK_IN(x, 0, {5, 6}, {3, 4}, {1, 2});
@@ -188,7 +194,7 @@ static void recovery_ends_at_half_of_the_flight(void **state)
 {
 	struct script *x = established();
 
-	script_write(x, 10 * MSS);
+	write_segments(x, 10);
 	SACK_IN(x, 0, {1, 4});
 	assert_true((script_tcb(x)->flags & F_RECOVERY) != 0);
 	assert_int_equal(script_tcb(x)->ssthresh, 5 * MSS);
@@ -203,8 +209,7 @@ static void reduction_sends_one_new_segment_for_two_delivered(void **state)
 	struct script *x = established();
 	unsigned fresh = 0;
 
-	script_write(x, 60 * MSS);
-	drain(x);
+	write_segments(x, 60);
 	for (uint32_t i = 2; i <= 10; i++) {
 		SACK_IN(x, 0, {1, i});
 		for (const struct script_segment *o; (o = script_take(x)) != NULL;)
@@ -221,8 +226,7 @@ static void blocks_of_what_was_never_sent_count_nothing(void **state)
 	static const struct range bad[] = {{5, 20}, {10, 11}, {3, 3}, {4, 2}, {0, 2}};
 	struct script *x = established();
 
-	script_write(x, 10 * MSS);
-	drain(x);
+	write_segments(x, 10);
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		for (unsigned again = 0; again < 5; again++)
 			sack_in(x, 0, &bad[i], 1);
@@ -238,8 +242,7 @@ static void more_holes_than_fit_are_ignored_without_harm(void **state)
 	struct script *x = established();
 	uint8_t options[OPTIONS_MAX_BYTES];
 
-	script_write(x, 10 * MSS);
-	drain(x);
+	write_segments(x, 10);
 	for (uint32_t i = 0; i < 100; i++) {
 		struct range b = {x->iss + 3 + i * 10, x->iss + 8 + i * 10};
 		size_t n = options_write_sack(options, &b, 1);
@@ -258,9 +261,10 @@ static void timeout_forgets_what_was_sacked(void **state)
 {
 	struct script *x = established();
 
-	script_write(x, 5 * MSS);
-	drain(x);
+	write_segments(x, 5);
 	SACK_IN(x, 0, {3, 4});
+	script_advance(x, 2 * MS);
+	drain(x);
 	script_advance(x, 200 * MS);
 	expect_segment(x, 0);
 	assert_null(script_tcb(x)->active->board);
@@ -275,34 +279,198 @@ static void peer_that_throws_sacked_data_away_gets_it_again(void **state)
 {
 	struct script *x = established();
 
-	script_write(x, 5 * MSS);
-	drain(x);
+	write_segments(x, 5);
 	SACK_IN(x, 0, {2, 4});
+	script_advance(x, 1250);
+	drain(x);
+	script_advance(x, 5 * MS);
 	SACK_IN(x, 2, {4, 4}); /* up to the block, not over it */
-	script_expect_nothing(x);
-	script_advance(x, 200 * MS);
 	expect_segment(x, 2);
 	script_in(x, S_ACK, 1, 1 + 3 * MSS, 0);
 	expect_segment(x, 3);
 	script_destroy(x);
 }
 
-static void lost_tail_of_the_flight_is_rescued_once(void **state)
+static void lost_tail_of_the_flight_is_found_by_what_was_sent_later(void **state)
 {
 	struct script *x = established();
 
 	/* 0 and the last, 9, are lost. */
-	script_write(x, 10 * MSS);
-	drain(x);
-	SACK_IN(x, 0, {1, 7});
+	write_segments(x, 10);
 	SACK_IN(x, 0, {1, 9});
 	expect_segment(x, 0);
-	expect_segment(x, 9);
 	script_expect_nothing(x);
+	script_advance(x, 5 * MS);
 	SACK_IN(x, 9, {10, 10});
-	script_expect_nothing(x);
+	expect_segment(x, 9);
 	script_in(x, S_ACK, 1, 1 + 10 * MSS, 0);
 	assert_int_equal(script_count(x, tcp_timeouts), 0);
+	script_destroy(x);
+}
+
+static void single_late_segment_is_waited_for_a_quarter_of_the_round_trip(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	SACK_IN(x, 0, {1, 2}); /* round trip 5 ms: 0 may come up to 1.25 ms later */
+	script_advance(x, 1249);
+	script_expect_nothing(x);
+	script_advance(x, 1);
+	expect_segment(x, 0);
+	script_destroy(x);
+}
+
+static void path_that_reorders_is_waited_for_even_with_three_segments_told(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	SACK_IN(x, 0, {1, 2});
+	SACK_IN(x, 2, {2, 2}); /* 0 was only late */
+	assert_true((script_tcb(x)->flags & F_REORDERED) != 0);
+	SACK_IN(x, 2, {3, 7});
+	script_expect_nothing(x);
+	script_advance(x, 1250);
+	expect_segment(x, 2);
+	script_destroy(x);
+}
+
+static void lost_retransmission_is_sent_again_without_the_timer(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	script_write(x, 30 * MSS);
+	drain(x);
+	SACK_IN(x, 0, {1, 10}); /* new data leaves behind the retransmission */
+	expect_segment(x, 0);
+	assert_true(script_pending(x) > 0);
+	drain(x);
+	script_advance(x, 5 * MS);
+	SACK_IN(x, 0, {1, 11});
+	SACK_IN(x, 0, {1, 12});
+	script_advance(x, 5 * MS);
+	expect_segment(x, 0);
+	assert_int_equal(script_count(x, tcp_timeouts), 0);
+	script_destroy(x);
+}
+
+static void silence_after_the_last_segment_is_probed_after_two_round_trips(void **state)
+{
+	struct script *x = established();
+
+	script_write(x, 3 * MSS);
+	drain(x);
+	script_advance(x, 20 * MS - 1);
+	script_expect_nothing(x);
+	script_advance(x, 1);
+	expect_segment(x, 2);
+	script_expect_nothing(x);
+	script_advance(x, 10 * MS);
+	SACK_IN(x, 0, {2, 3}); /* only the probe has come: the others are lost */
+	expect_segment(x, 0);
+	expect_segment(x, 1);
+	assert_int_equal(script_count(x, tcp_timeouts), 0);
+	assert_int_equal(script_count(x, tcp_tail_probes), 1);
+	script_destroy(x);
+}
+
+static void probe_carries_new_data_if_there_is_any(void **state)
+{
+	struct script *x = established();
+
+	script_write(x, 12 * MSS); /* ten leave */
+	drain(x);
+	script_advance(x, 20 * MS);
+	expect_segment(x, 10);
+	script_expect_nothing(x);
+	script_destroy(x);
+}
+
+static void lone_segment_is_left_to_the_retransmission_timer(void **state)
+{
+	struct script *x = established();
+
+	script_write(x, 100);
+	drain(x);
+	script_advance(x, 199 * MS);
+	script_expect_nothing(x); /* its ACK may be delayed */
+	script_advance(x, 1 * MS);
+	script_expect(x, S_ACK, 1, 1, 100);
+	assert_int_equal(script_count(x, tcp_tail_probes), 0);
+	script_destroy(x);
+}
+
+/* A probe for 2 of 3; new data follows it; then the ACK. */
+static struct script *probed(void)
+{
+	struct script *x = established();
+
+	script_write(x, 3 * MSS);
+	script_advance(x, 20 * MS);
+	script_write(x, 2 * MSS);
+	drain(x);
+	return x;
+}
+
+static void loss_repaired_by_a_probe_costs_its_share_of_the_window(void **state)
+{
+	struct script *x = probed();
+	uint32_t before = script_tcb(x)->cwnd;
+
+	script_in(x, S_ACK, 1, 1 + 3 * MSS, 0);
+	assert_int_equal(script_tcb(x)->cwnd, before);
+	script_in(x, S_ACK, 1, 1 + 5 * MSS, 0); /* and no duplicate was reported */
+	assert_true(script_tcb(x)->cwnd < before);
+	script_destroy(x);
+}
+
+static void probe_that_was_not_needed_costs_nothing(void **state)
+{
+	for (unsigned with_block = 0; with_block < 2; with_block++) {
+		struct script *x = probed();
+		uint32_t before = script_tcb(x)->cwnd;
+
+		script_in(x, S_ACK, 1, 1 + 3 * MSS, 0);
+		if (with_block != 0)
+			SACK_IN(x, 3, {2, 3}); /* D-SACK */
+		else
+			script_in(x, S_ACK, 1, 1 + 3 * MSS, 0); /* a duplicate ACK */
+		script_in(x, S_ACK, 1, 1 + 5 * MSS, 0);
+		assert_int_equal(script_tcb(x)->cwnd, before);
+		script_destroy(x);
+	}
+}
+
+static void answer_within_the_same_microsecond_starts_no_endless_repair(void **state)
+{
+	struct script *x = established();
+
+	script_write(x, 10 * MSS);
+	drain(x);
+	SACK_IN(x, 0, {1, 4});
+	script_expect_nothing(x);
+	script_advance(x, 1);
+	expect_segment(x, 0);
+	SACK_IN(x, 0, {1, 9});
+	script_expect_nothing(x);
+	script_destroy(x);
+}
+
+static void scattered_retransmissions_never_outgrow_the_log(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	script_write(x, 100 * MSS);
+	for (uint32_t i = 0; i < 40; i++) {
+		script_advance(x, 3 * MS);
+		SACK_IN(x, i / 4, {i / 2 + 2, i / 2 + 3}, {i / 2 + 4, i / 2 + 5});
+		const struct flight *f = script_tcb(x)->active->flight;
+		assert_true(f == NULL || f->n <= FLIGHT_RUNS);
+	}
+	drain(x);
 	script_destroy(x);
 }
 
@@ -320,7 +488,17 @@ int main(void)
 		cmocka_unit_test(more_holes_than_fit_are_ignored_without_harm),
 		cmocka_unit_test(timeout_forgets_what_was_sacked),
 		cmocka_unit_test(peer_that_throws_sacked_data_away_gets_it_again),
-		cmocka_unit_test(lost_tail_of_the_flight_is_rescued_once),
+		cmocka_unit_test(lost_tail_of_the_flight_is_found_by_what_was_sent_later),
+		cmocka_unit_test(single_late_segment_is_waited_for_a_quarter_of_the_round_trip),
+		cmocka_unit_test(path_that_reorders_is_waited_for_even_with_three_segments_told),
+		cmocka_unit_test(lost_retransmission_is_sent_again_without_the_timer),
+		cmocka_unit_test(silence_after_the_last_segment_is_probed_after_two_round_trips),
+		cmocka_unit_test(probe_carries_new_data_if_there_is_any),
+		cmocka_unit_test(lone_segment_is_left_to_the_retransmission_timer),
+		cmocka_unit_test(loss_repaired_by_a_probe_costs_its_share_of_the_window),
+		cmocka_unit_test(probe_that_was_not_needed_costs_nothing),
+		cmocka_unit_test(answer_within_the_same_microsecond_starts_no_endless_repair),
+		cmocka_unit_test(scattered_retransmissions_never_outgrow_the_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -253,6 +253,7 @@ static void closed_window_cannot_hold_a_closed_stream_for_ever(void **state)
 		script_in(x, S_ACK, 1, 1, 0);
 	}
 	assert_int_equal(tcp_stream_count(x->tcp), 0);
+	assert_int_equal(script_count(x, tcp_zero_window_probes), 8);
 	script_destroy(x);
 }
 

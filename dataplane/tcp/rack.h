@@ -1,0 +1,67 @@
+/*
+ * rack.h - loss detection by time (RACK, RFC 8985 sections 5 and 6) and the tail loss probe (TLP,
+ * section 7), for streams that use SACK.
+ *
+ * When each number was last sent is kept as runs of numbers sent at one instant: a flush is one
+ * run.  When there are too many, the oldest two become one, as late as the later of them: loss is
+ * then found a little later, never too early.
+ *
+ * Owner: struct flight is the stream's, taken from a slab with the first data in flight, gone
+ *        when all is acknowledged.
+ * Runs on: the worker.  Units: microseconds, modulo 2^32 where 32 bits wide.
+ */
+#ifndef DATAPLANE_TCP_RACK_H
+#define DATAPLANE_TCP_RACK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct stream;
+
+enum { FLIGHT_RUNS = 17 };
+
+/* Sent last at at_us: from the end of the run before (the first: snd_una) up to `to`. */
+struct flight_run {
+	uint32_t to, at_us;
+	bool again; /* it was a retransmission */
+};
+
+struct flight {
+	uint64_t due_us;     /* 0: off */
+	uint32_t at_us, end; /* of the latest sent that is known to be delivered; with known */
+	uint32_t rtt_us;     /* its round trip */
+	uint32_t min_rtt_us;
+	uint32_t probe_end; /* snd_max after the probe; with probing */
+	uint8_t n;
+	bool known;
+	bool due_is_probe;
+	bool probing, probe_again; /* a probe is on its way; it was a retransmission */
+	struct flight_run run[FLIGHT_RUNS];
+};
+
+void rack_sent(struct stream *s, uint32_t from, uint32_t to);
+/* The peer has told of from..to, parts of which may have been known. */
+void rack_delivered(struct stream *s, uint32_t from, uint32_t to);
+/* snd_una has moved: forgets what lies before it. */
+void rack_cut(struct stream *s);
+void rack_forget(struct stream *s);
+
+/* Numbers before `to` that count as lost and are not SACKed. */
+uint32_t rack_lost(const struct stream *s, uint32_t to);
+/* The first of them, up to n bytes; false: none. */
+bool rack_next_lost(const struct stream *s, uint32_t *seq, uint32_t *n);
+
+/* After an ACK: the deadline at which more would count as lost, or that of the probe. */
+void rack_schedule(struct stream *s);
+/* 0: none */
+uint64_t rack_due(const struct stream *s);
+void rack_expired(struct stream *s);
+/* The retransmission timer has expired: all is sent again anyway. */
+void rack_timeout(struct stream *s);
+/* A probe goes out; again: it is a retransmission. */
+void rack_probe_sent(struct stream *s, bool again);
+
+/* The end of a probe's episode (section 7.4). */
+void rack_probe_acked(struct stream *s, uint32_t ack, bool duplicate);
+
+#endif

@@ -91,6 +91,21 @@ uint32_t sack_between(const struct stream *s, uint32_t from, uint32_t to)
 	return k != NULL ? ranges_covered(k->sacked, k->n, from, to) : 0;
 }
 
+uint32_t sack_lost_edge(const struct stream *s)
+{
+	const struct scoreboard *k = board(s);
+	unsigned threshold = s->stack->config.duplicate_threshold;
+	uint32_t bytes = 0;
+
+	for (unsigned i = k != NULL ? k->n : 0; i > 0; i--) {
+		const struct range *r = &k->sacked[i - 1];
+		bytes += r->to - r->from;
+		if (k->n - i + 1 >= threshold || bytes > (threshold - 1) * s->mss)
+			return r->from;
+	}
+	return s->snd_una;
+}
+
 uint32_t sack_pipe(const struct stream *s)
 {
 	return s->snd_nxt - s->snd_una - sack_covered(s, s->snd_nxt) - rack_lost(s, s->snd_nxt);
@@ -134,6 +149,10 @@ void sack_reduce(struct stream *s, uint32_t delivered)
 
 	if (k == NULL || k->flight == 0)
 		return;
+	if (!s->stack->config.prr) {
+		s->cwnd = s->ssthresh;
+		return;
+	}
 	k->delivered += delivered;
 	if (pipe > s->ssthresh) {
 		uint64_t due = ((uint64_t)k->delivered * s->ssthresh + k->flight - 1) / k->flight;
@@ -154,9 +173,9 @@ void sack_sent(struct stream *s, uint32_t n)
 		k->out += n;
 }
 
-static unsigned add_block(struct range *block, unsigned n, const struct range *r)
+static unsigned add_block(struct range *block, unsigned first, unsigned n, const struct range *r)
 {
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = first; i < n; i++) {
 		if (block[i].from == r->from)
 			return n;
 	}
@@ -171,16 +190,23 @@ size_t sack_write(const struct stream *s, uint8_t *to, size_t room)
 	struct range block[OPTION_SACK_BLOCKS];
 	unsigned n = 0, most = room < 4 ? 0 : (unsigned)(room - 4) / 8;
 
-	if (r == NULL || r->n == 0 || (s->flags & F_SACK) == 0)
+	const struct range *twice = &s->stack->duplicate;
+
+	if ((s->flags & F_SACK) == 0)
 		return 0;
 	if (most > OPTION_SACK_BLOCKS)
 		most = OPTION_SACK_BLOCKS;
+	if (twice->from != twice->to && most > 0)
+		block[n++] = *twice; /* RFC 2883 section 4: always the first */
+	unsigned told = n;
+	if (r == NULL || r->n == 0)
+		return options_write_sack(to, block, n);
 	for (unsigned i = 0; i < REORDER_RECENT && n < most; i++) {
 		unsigned at = ranges_after(r->range, r->n, r->recent[i]);
 		if (at < r->n && seq_le(r->range[at].from, r->recent[i]))
-			n = add_block(block, n, &r->range[at]);
+			n = add_block(block, told, n, &r->range[at]);
 	}
 	for (unsigned i = 0; i < r->n && n < most; i++)
-		n = add_block(block, n, &r->range[i]);
+		n = add_block(block, told, n, &r->range[i]);
 	return options_write_sack(to, block, n);
 }

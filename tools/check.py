@@ -22,12 +22,12 @@ TAP = re.compile(r"^\s*(not ok|ok)\b\s*\d*\s*-?\s*(.*)$")
 def unit_commands(build):
     tests = json.loads(subprocess.run(["meson", "introspect", "--tests", build], check=True,
                                       stdout=subprocess.PIPE, text=True).stdout)
-    return [(t["name"], t["cmd"], t["timeout"]) for t in tests]
+    return [(t["name"], t["cmd"], t["timeout"], t["env"]) for t in tests]
 
 
 def integration_commands():
     directory = os.path.join(ROOT, "tests", "integration")
-    return [(name[:-3], [sys.executable, os.path.join(directory, name)], 240)
+    return [(name[:-3], [sys.executable, os.path.join(directory, name)], 240, {})
             for name in sorted(os.listdir(directory))
             if name.startswith("test_") and name.endswith(".py")]
 
@@ -38,7 +38,7 @@ def suites():
     yield "sanitizers", unit_commands(ASAN), ASAN_ENV, 2, 300
     yield "integration", integration_commands(), {}, 1, 420
     yield "demo", [("demo", [sys.executable, os.path.join(ROOT, "tools", "demo.py"), "--tap"],
-                    120)], {}, 1, 60
+                    120, {})], {}, 1, 60
 
 
 def run(name, command, timeout, env):
@@ -70,8 +70,8 @@ def main():
         began = time.monotonic()
         passed = failed = 0
         with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-            jobs = [pool.submit(run, name, command, timeout, env)
-                    for name, command, timeout in commands]
+            jobs = [pool.submit(run, name, command, timeout, {**own, **env})
+                    for name, command, timeout, own in commands]
             for job in jobs:
                 p, f, shown = job.result()
                 passed, failed = passed + p, failed + f

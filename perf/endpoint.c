@@ -1,0 +1,344 @@
+/*
+ * endpoint.c - bulk transfers over our stack on a DPDK port, for comparison with Linux.
+ *
+ *	endpoint IFACE ADDRESS/PREFIX [CORE]
+ *
+ * Server: listens on port 7000; a connection begins with 16 octets: 'S' or 'R' and a decimal
+ * size; 'S': sends that many octets and FIN; 'R': receives them and answers one octet.
+ * Client: a line "S|R SIZE PEER PORT" on standard input does the same as a client ('S': asks the
+ * peer to send) and prints the microseconds from the SYN to the last octet.
+ */
+#include "dataplane/core/eal.h"
+#include "dataplane/core/worker.h"
+#include "dataplane/net/net.h"
+#include "dataplane/tcp/tcp.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PORT = 7000, HEAD = 16, PACKETS = 8192, CHUNK_BYTES = 64 << 20, WINDOW = 4 << 20 };
+
+struct endpoint {
+	struct worker *worker;
+	struct net *net;
+	struct net_worker *net_worker;
+	struct tcp_stack *tcp;
+	struct ip_addr local;
+};
+
+/* A transfer; head holds the request as it comes in or goes out. */
+struct transfer {
+	struct endpoint *e;
+	struct stream *stream;
+	bool client, we_send, request_done;
+	char head[HEAD + 1];
+	unsigned head_bytes;
+	uint64_t left, began_us;
+	struct ip_addr peer;
+	uint16_t peer_port;
+	uint64_t size;
+	_Atomic int64_t result; /* client: microseconds, -1: failed, 0: running */
+};
+
+static const uint8_t zeros[65536];
+
+static void finish(struct transfer *t, int64_t result)
+{
+	if (t->client)
+		atomic_store(&t->result, result);
+	else
+		free(t);
+}
+
+/* true: a server has sent everything, and its transfer is gone. */
+static bool send_more(struct transfer *t)
+{
+	while (t->left > 0) {
+		size_t n = t->left < sizeof(zeros) ? (size_t)t->left : sizeof(zeros);
+		size_t took = stream_write(t->stream, zeros, n, 0);
+		t->left -= took;
+		if (took < n)
+			return false;
+	}
+	if (t->client)
+		return false;
+	stream_close(t->stream);
+	finish(t, 0);
+	return true;
+}
+
+/* true: the transfer is gone. */
+static bool request_in(struct transfer *t)
+{
+	t->request_done = true;
+	t->we_send = t->head[0] == 'S';
+	t->left = strtoull(t->head + 1, NULL, 10);
+	return t->we_send && send_more(t);
+}
+
+/* The last octet has come: ours to receive as a server, the answer or the data as a client. */
+static void received_all(struct transfer *t)
+{
+	uint64_t us = t->e->worker->shard.now_us - t->began_us;
+	struct stream *s = t->stream;
+
+	if (!t->client)
+		stream_write(s, "!", 1, 0);
+	stream_close(s);
+	finish(t, (int64_t)us);
+}
+
+static void on_readable(struct stream *s, void *user)
+{
+	struct transfer *t = user;
+	const uint8_t *p;
+	size_t n;
+
+	while (!t->request_done &&
+	       (n = stream_read(s, t->head + t->head_bytes, HEAD - t->head_bytes)) > 0) {
+		t->head_bytes += (unsigned)n;
+		if (t->head_bytes == HEAD && request_in(t))
+			return;
+	}
+	if (!t->request_done && stream_eof(s)) {
+		stream_close(s);
+		finish(t, -1);
+		return;
+	}
+	if (t->we_send)
+		return;
+	while ((n = stream_peek(s, &p)) > 0) {
+		stream_consume(s, n);
+		t->left -= n < t->left ? n : t->left;
+		if (t->left == 0) {
+			received_all(t);
+			return;
+		}
+	}
+	if (stream_eof(s)) {
+		stream_close(s);
+		finish(t, -1);
+	}
+}
+
+static void on_writable(struct stream *s, void *user)
+{
+	struct transfer *t = user;
+
+	if (t->we_send && t->request_done && t->left > 0 && send_more(t))
+		return;
+	/* a client that has sent everything waits for one octet */
+	if (t->client && t->we_send && t->left == 0) {
+		t->we_send = false;
+		t->left = 1;
+	}
+}
+
+static void on_opened(struct stream *s, void *user)
+{
+	struct transfer *t = user;
+
+	stream_set_receive_limit(s, WINDOW);
+	stream_set_send_limit(s, WINDOW);
+	t->request_done = true;
+	t->left = t->size;
+	stream_write(s, t->head, HEAD, 0);
+	on_writable(s, t);
+}
+
+static void on_closed(struct stream *s, void *user, enum stream_end why)
+{
+	struct transfer *t = user;
+
+	finish(t, -1);
+}
+
+static const struct stream_events client_events = {on_opened, on_readable, on_writable, on_closed};
+
+static void server_opened(struct stream *s, void *user)
+{
+	struct transfer *t = calloc(1, sizeof(*t));
+
+	stream_set_receive_limit(s, WINDOW);
+	stream_set_send_limit(s, WINDOW);
+	t->e = user;
+	t->stream = s;
+	stream_set_user(s, t);
+}
+
+static const struct stream_events server_events = {server_opened, on_readable, on_writable,
+						   on_closed};
+
+static bool segment_in(void *arg, const struct net_segment *s)
+{
+	struct endpoint *e = arg;
+	struct tcp_packet p = {
+		.source = s->source,
+		.destination = s->destination,
+		.segment = s->bytes,
+		.bytes = s->n,
+		.tos = s->tos,
+		.checksum_good = s->checksum_good,
+	};
+
+	return tcp_input(e->tcp, &p) != TCP_BAD_CHECKSUM;
+}
+
+static void unreachable_in(void *arg, const struct ip_addr *local, uint16_t local_port,
+			   const struct ip_addr *peer, uint16_t peer_port)
+{
+	tcp_unreachable(((struct endpoint *)arg)->tcp, local, local_port, peer, peer_port);
+}
+
+static void too_big_in(void *arg, const struct net_flow *f, uint32_t mtu)
+{
+	tcp_packet_too_big(((struct endpoint *)arg)->tcp, &f->local, f->local_port, &f->peer,
+			   f->peer_port, f->sequence, mtu);
+}
+
+static bool get_buffer(void *arg, struct tcp_buffer *b, unsigned bytes, bool control)
+{
+	struct net_buffer n;
+
+	if (!net_buffer_get(((struct endpoint *)arg)->net_worker, &n, bytes, control))
+		return false;
+	*b = (struct tcp_buffer){.handle = n.mbuf, .data = n.data};
+	return true;
+}
+
+static void send_packet(void *arg, struct tcp_buffer *b, unsigned bytes, const struct ip_addr *to)
+{
+	struct net_buffer n = {.mbuf = b->handle, .data = b->data};
+
+	net_send(((struct endpoint *)arg)->net_worker, &n, bytes, to);
+}
+
+static void drop_buffer(void *arg, struct tcp_buffer *b)
+{
+	struct net_buffer n = {.mbuf = b->handle, .data = b->data};
+
+	net_buffer_drop(&n);
+}
+
+static bool owns_flow(void *arg, const struct ip_addr *local, uint16_t local_port,
+		      const struct ip_addr *peer, uint16_t peer_port)
+{
+	return true;
+}
+
+static unsigned stage_tcp(void *arg)
+{
+	tcp_flush(((struct endpoint *)arg)->tcp);
+	return 0;
+}
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "endpoint: %s\n", what);
+	exit(1);
+}
+
+static void bring_up(struct endpoint *e, const char *iface, const char *address, unsigned core)
+{
+	char device[64], text[64], error[512] = "";
+	const char *devices[1] = {device};
+	const char *slash = strchr(address, '/');
+	struct net_config nc = {.n_ports = 1, .n_workers = 1, .packets = PACKETS};
+	struct eal_config ec = {.cores = &core,
+				.n_workers = 1,
+				.devices = devices,
+				.n_devices = 1,
+				.bytes = 160 << 20,
+				.hugepages = EAL_HUGE_OFF};
+
+	snprintf(device, sizeof(device), "net_af_packet0,iface=%s", iface);
+	snprintf(text, sizeof(text), "%.*s", slash != NULL ? (int)(slash - address) : 0, address);
+	if (slash == NULL || !addr_parse(text, &e->local))
+		fail("ADDRESS/PREFIX is expected");
+	nc.ports[0].device = device;
+	nc.ports[0].mtu = 1500;
+	nc.ports[0].n_addresses = 1;
+	nc.ports[0].addresses[0] = (struct net_address){e->local, (uint8_t)atoi(slash + 1)};
+	if (eal_start(&ec, error, sizeof(error)) < 0 ||
+	    net_create(&e->net, &nc, error, sizeof(error)) < 0)
+		fail(error);
+	struct worker_config wc = {.core = core, .adaptive = true, .chunk_bytes = CHUNK_BYTES};
+	e->worker = worker_create(&wc);
+	if (e->worker == NULL)
+		fail("no memory");
+	struct net_upper upper = {e, segment_in, unreachable_in, too_big_in};
+	struct tcp_env env = {e, get_buffer, send_packet, drop_buffer, owns_flow};
+	struct tcp_config tc;
+	tcp_config_default(&tc);
+	tc.receive_limit_max = WINDOW;
+	tc.receive_limit = 1 << 20;
+	tc.time_wait_us = 1000000;
+	e->net_worker = net_worker_create(e->net, &e->worker->shard, &upper);
+	e->tcp = tcp_create(&e->worker->shard, &env, &tc);
+	struct tcp_listen l = {.port = PORT, .events = &server_events, .user = e};
+	if (e->net_worker == NULL || e->tcp == NULL || tcp_listen(e->tcp, &l) < 0)
+		fail("no memory");
+	worker_add_stage(e->worker, "receive", net_receive, e->net_worker);
+	worker_add_stage(e->worker, "tcp", stage_tcp, e);
+	worker_add_stage(e->worker, "transmit", net_transmit, e->net_worker);
+}
+
+static void start_transfer(void *arg)
+{
+	struct transfer *t = arg;
+	int err;
+
+	t->began_us = t->e->worker->shard.now_us;
+	t->stream = stream_connect(t->e->tcp, &t->e->local, &t->peer, t->peer_port, &client_events,
+				   t, &err);
+	if (t->stream == NULL)
+		atomic_store(&t->result, -1);
+}
+
+/* One line of standard input; false: it has ended. */
+static bool serve_line(struct endpoint *e)
+{
+	static struct transfer t;
+	char line[200], peer[64], kind;
+	unsigned long size;
+	unsigned port;
+
+	if (fgets(line, sizeof(line), stdin) == NULL)
+		return false;
+	if (sscanf(line, "%c %lu %63s %u", &kind, &size, peer, &port) != 4)
+		fail("S|R SIZE PEER PORT is expected");
+	t = (struct transfer){.e = e,
+			      .client = true,
+			      .we_send = kind == 'R',
+			      .size = size,
+			      .peer_port = (uint16_t)port};
+	snprintf(t.head, sizeof(t.head), "%c%-15lu", kind, size);
+	if (!addr_parse(peer, &t.peer) ||
+	    worker_call(e->worker, start_transfer, &t, NULL, 5000) < 0)
+		fail("cannot start");
+	int64_t result;
+	for (unsigned ms = 0; (result = atomic_load(&t.result)) == 0 && ms < 120000; ms++)
+		usleep(1000);
+	printf("%lld\n", (long long)result);
+	fflush(stdout);
+	return result != 0;
+}
+
+int main(int argc, char **argv)
+{
+	static struct endpoint e;
+
+	if (argc < 3)
+		fail("usage: endpoint IFACE ADDRESS/PREFIX [CORE]");
+	bring_up(&e, argv[1], argv[2], argc > 3 ? (unsigned)atoi(argv[3]) : 1);
+	if (worker_launch(e.worker) < 0)
+		fail("cannot start the worker");
+	printf("ready\n");
+	fflush(stdout);
+	while (serve_line(&e))
+		;
+	worker_join(e.worker);
+	return 0;
+}

@@ -340,5 +340,10 @@ int main(int argc, char **argv)
 	while (serve_line(&e))
 		;
 	worker_join(e.worker);
+	for (unsigned i = 0; getenv("ENDPOINT_COUNTERS") != NULL && i < tcp_counter_count; i++) {
+		if (tcp_counters(e.tcp)[i] != 0)
+			fprintf(stderr, "%s %llu\n", tcp_counter_desc[i].name,
+				(unsigned long long)tcp_counters(e.tcp)[i]);
+	}
 	return 0;
 }

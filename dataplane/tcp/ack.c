@@ -23,9 +23,9 @@ static void sample(struct stream *s, const struct segment *g)
 		rto_sample(s, now - s->active->timed_at_us);
 	} else if (s->retries > 0 && (s->flags & F_TIMESTAMPS) != 0 && g->options.has_timestamp &&
 		   g->options.ts_echo != 0) {
-		uint32_t ms = stack_now_ms(s->stack) + s->ts_offset - g->options.ts_echo;
-		if (ms < (uint32_t)INT32_MAX)
-			rto_sample(s, (uint64_t)ms * 1000);
+		uint32_t ticks = stack_ticks(s->stack) + s->ts_offset - g->options.ts_echo;
+		if (ticks < (uint32_t)INT32_MAX)
+			rto_sample(s, (uint64_t)ticks * s->stack->config.ts_tick_us);
 	}
 }
 

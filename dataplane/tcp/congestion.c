@@ -92,14 +92,14 @@ void congestion_acked(struct stream *s, uint32_t acked)
 	if ((s->flags & F_LOSS) != 0 && seq_ge(s->snd_una, s->active->recover))
 		s->flags &= ~(uint32_t)F_LOSS;
 	if ((s->flags & F_CWND_LIMITED) != 0)
-		s->stack->congestion->grow(s, acked);
+		stream_congestion(s)->grow(s, acked);
 	s->cwnd = u32_min(s->cwnd, CWND_CEILING);
 }
 
 static void enter_recovery(struct stream *s)
 {
 	count(s->stack, tcp_fast_retransmits);
-	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una, false);
+	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
 	s->active->recover = s->snd_max;
 	s->flags |= F_RECOVERY;
@@ -143,14 +143,14 @@ void congestion_probe_repaired(struct stream *s)
 {
 	if (!may_recover(s))
 		return;
-	s->ssthresh = s->stack->congestion->threshold(s, s->snd_nxt - s->snd_una, false);
+	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = u32_min(s->cwnd, s->ssthresh);
 }
 
 void congestion_timeout(struct stream *s)
 {
 	if (s->retries == 0)
-		s->ssthresh = s->stack->congestion->threshold(s, s->snd_max - s->snd_una, true);
+		s->ssthresh = stream_congestion(s)->threshold(s, s->snd_max - s->snd_una, true);
 	s->cwnd = s->mss;
 	s->dupacks = 0;
 	s->flags &= ~(uint32_t)F_RECOVERY;

@@ -15,7 +15,7 @@ struct parts {
 	const struct flow_key *key;
 	uint32_t seq, ack, bytes;
 	uint16_t window;
-	uint8_t flags;
+	uint8_t flags, tos;
 	const uint8_t *options;
 	size_t option_bytes;
 };
@@ -29,35 +29,36 @@ static uint16_t next_ip_id(struct tcp_stack *t)
 	return (uint16_t)((t->ip_id * 0x2545f4914f6cdd1dULL) >> 48);
 }
 
-static void put_ip4(struct tcp_stack *t, uint8_t *p, const struct flow_key *k, uint32_t tcp_bytes)
+static void put_ip4(struct tcp_stack *t, uint8_t *p, const struct parts *x, uint32_t tcp_bytes)
 {
 	memset(p, 0, WIRE_IP4_BYTES);
 	p[0] = 0x45;
+	p[1] = x->tos;
 	wire_put16(p + 2, (uint16_t)(WIRE_IP4_BYTES + tcp_bytes));
 	wire_put16(p + 4, next_ip_id(t));
 	p[6] = 0x40; /* DF */
 	p[8] = WIRE_TTL;
 	p[9] = 6;
-	memcpy(p + 12, k->local + 12, 4);
-	memcpy(p + 16, k->peer + 12, 4);
+	memcpy(p + 12, x->key->local + 12, 4);
+	memcpy(p + 16, x->key->peer + 12, 4);
 	uint16_t sum = checksum_finish(checksum_add(0, p, WIRE_IP4_BYTES));
 	memcpy(p + 10, &sum, 2);
 }
 
-static void put_ip6(struct tcp_stack *t, uint8_t *p, const struct flow_key *k, uint32_t tcp_bytes)
+static void put_ip6(struct tcp_stack *t, uint8_t *p, const struct parts *x, uint32_t tcp_bytes)
 {
 	/* RFC 6437: the flow label is a stable hash of the flow */
-	wire_put32(p, 6u << 28 | (flow_hash(&t->flows, k) & 0xfffff));
+	wire_put32(p, 6u << 28 | (uint32_t)x->tos << 20 | (flow_hash(&t->flows, x->key) & 0xfffff));
 	wire_put16(p + 4, (uint16_t)tcp_bytes);
 	p[6] = 6;
 	p[7] = WIRE_TTL;
-	memcpy(p + 8, k->local, 16);
-	memcpy(p + 24, k->peer, 16);
+	memcpy(p + 8, x->key->local, 16);
+	memcpy(p + 24, x->key->peer, 16);
 }
 
 static const struct {
 	unsigned bytes;
-	void (*put)(struct tcp_stack *t, uint8_t *p, const struct flow_key *k, uint32_t tcp_bytes);
+	void (*put)(struct tcp_stack *t, uint8_t *p, const struct parts *x, uint32_t tcp_bytes);
 } families[] = {{WIRE_IP6_BYTES, put_ip6}, {WIRE_IP4_BYTES, put_ip4}};
 
 static void put_tcp(uint8_t *h, const struct parts *x)
@@ -87,7 +88,7 @@ static bool transmit(struct tcp_stack *t, struct stream *s, const struct parts *
 		return false;
 	}
 	uint8_t *h = b.data + ip;
-	families[family].put(t, b.data, x->key, tcp_bytes);
+	families[family].put(t, b.data, x, tcp_bytes);
 	put_tcp(h, x);
 	if (x->bytes > 0)
 		send_copy(s, x->seq, h + WIRE_TCP_BYTES + x->option_bytes, x->bytes);
@@ -116,8 +117,7 @@ static size_t running_options(const struct stream *s, const struct header_segmen
 	size_t n = 0, room = OPTIONS_MAX_BYTES;
 
 	if ((s->flags & F_TIMESTAMPS) != 0)
-		n = options_write_timestamp(to, stack_now_ms(s->stack) + s->ts_offset,
-					    s->ts_recent);
+		n = options_write_timestamp(to, stack_ticks(s->stack) + s->ts_offset, s->ts_recent);
 	if (h->bytes > 0 && s->mss - h->bytes < room - n)
 		room = n + s->mss - h->bytes;
 	if ((h->flags & WIRE_RST) == 0)
@@ -134,6 +134,7 @@ bool header_send(struct stream *s, const struct header_segment *h)
 		.seq = h->seq,
 		.bytes = h->bytes,
 		.flags = h->flags,
+		.tos = stream_tuning(s)->tos,
 		.options = h->options,
 		.option_bytes = h->option_bytes,
 	};

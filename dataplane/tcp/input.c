@@ -64,7 +64,8 @@ enum tcp_verdict input_syn_sent(struct stream *s, const struct segment *g)
 			state_die(s, STREAM_END_REFUSED);
 		return TCP_ACCEPTED;
 	}
-	if ((g->flags & WIRE_SYN) == 0 || (g->flags & WIRE_FIN) != 0) {
+	if ((g->flags & WIRE_SYN) == 0 ||
+	    ((g->flags & WIRE_FIN) != 0 && s->stack->config.drop_syn_fin)) {
 		count(s->stack, tcp_bad_flags);
 		return TCP_MALFORMED;
 	}
@@ -172,8 +173,26 @@ static void learn_timestamp(struct stream *s, const struct segment *g)
 	    seq_le(g->seq, s->last_ack) && seq_ge(g->options.ts_value, s->ts_recent))
 		s->ts_recent = g->options.ts_value;
 	s->heard_ms = stack_now_ms(s->stack);
-	if ((s->flags & (F_RELEASED | F_PERSIST)) != (F_RELEASED | F_PERSIST))
+	if ((s->flags & F_PERSIST) == 0)
 		s->probes = 0;
+	else if ((s->flags & F_RELEASED) == 0)
+		timers_probe_answered(s);
+}
+
+static bool duplicate_to_report(const struct stream *s)
+{
+	return s->stack->duplicate.from != s->stack->duplicate.to;
+}
+
+/* RFC 9293 section 3.6.1: nobody will ever read it, and the peer must know. */
+static bool too_late(struct stream *s, const struct segment *g)
+{
+	if (!s->stack->config.reset_after_close || (s->flags & F_RELEASED) == 0 || g->bytes == 0 ||
+	    seq_le(g->seq + g->bytes, s->rcv_nxt))
+		return false;
+	output_reset(s);
+	state_die(s, STREAM_END_RESET);
+	return true;
 }
 
 static void payload_input(struct stream *s, struct segment *g)
@@ -181,7 +200,7 @@ static void payload_input(struct stream *s, struct segment *g)
 	uint32_t before = s->rcv_nxt;
 
 	if (g->bytes > 0 && receive_data(s, g->seq, g->data, g->bytes)) {
-		if (s->ack_segments++ > 0)
+		if (s->ack_segments++ > 0 || tuning_acks_quickly(s))
 			s->flags |= F_ACK_NOW;
 		else
 			timers_start_delayed_ack(s);
@@ -193,14 +212,20 @@ static void payload_input(struct stream *s, struct segment *g)
 		fin = s->active->reorder->fin_seq == s->rcv_nxt && receive_fin(s, s->rcv_nxt);
 	if (fin)
 		state_fin_received(s);
-	if (s->rcv_nxt == before && (s->flags & F_ACK_NOW) != 0)
-		output_ack(s); /* one duplicate ACK for every segment ahead of a hole */
+	/* One duplicate ACK for every segment ahead of a hole, and for every one that came twice.
+	 */
+	if ((s->rcv_nxt == before || duplicate_to_report(s)) && (s->flags & F_ACK_NOW) != 0)
+		output_ack(s);
+	s->stack->duplicate = (struct range){0};
 }
 
 static enum tcp_verdict dropped(struct stream *s, const struct segment *g, enum tcp_counter why)
 {
 	count(s->stack, why);
+	if (why == tcp_out_of_window && g->bytes > 0 && seq_le(g->seq + g->bytes, s->rcv_nxt))
+		receive_note_duplicate(s, g->seq, g->seq + g->bytes);
 	answer_dropped(s, g);
+	s->stack->duplicate = (struct range){0};
 	return TCP_ACCEPTED;
 }
 
@@ -209,6 +234,10 @@ static enum tcp_verdict handshake_ack(struct stream *s, const struct segment *g)
 	if (seq_le(g->ack, s->snd_una) || seq_gt(g->ack, s->snd_max)) {
 		count(s->stack, tcp_bad_ack);
 		output_reset_reply(s->stack, g);
+		return TCP_REFUSED;
+	}
+	if ((s->flags & F_HALF_OPEN) != 0 && listen_is_full(s)) {
+		count(s->stack, tcp_syn_backlog_full);
 		return TCP_REFUSED;
 	}
 	syn_acked(s, g);
@@ -252,7 +281,7 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 	trim(s, g);
 	input_ack(s, g);
 	if (s->state != TCP_CLOSED && (s->flags & F_FIN_RECEIVED) == 0 &&
-	    (g->bytes > 0 || (g->flags & WIRE_FIN) != 0))
+	    (g->bytes > 0 || (g->flags & WIRE_FIN) != 0) && !too_late(s, g))
 		payload_input(s, g);
 	return TCP_ACCEPTED;
 }

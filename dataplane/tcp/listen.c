@@ -84,6 +84,8 @@ static enum tcp_verdict birth(struct listener *l, struct tcp_stack *t, const str
 	uint32_t iss = isn_choose(t, &g->key);
 	if (isn_above != NULL && seq_le(iss, *isn_above))
 		iss = *isn_above + 1 + (uint32_t)(shard_random(t->shard) & 0xffff);
+	if (l->l.tuning != NULL)
+		tuning_birth(s, l->l.tuning);
 	s->state = TCP_SYN_RCVD;
 	s->flags = F_PASSIVE | F_HALF_OPEN | F_RETRANSMIT;
 	s->listener = l;
@@ -110,6 +112,8 @@ static enum tcp_verdict syn_input(struct tcp_stack *t, const struct segment *g, 
 	}
 	if (chunk_pool_percent(t->shard->chunks) >= REFUSE_PERCENT)
 		return refuse(t, tcp_syn_refused);
+	if (l->l.full != NULL && l->l.full(l->l.user))
+		return refuse(t, tcp_syn_backlog_full);
 	if (l->half_open >= t->config.syn_backlog)
 		return refuse(t, tcp_syn_backlog_full);
 	if (l->l.admit != NULL && !l->l.admit(l->l.user, &peer))
@@ -124,7 +128,7 @@ enum tcp_verdict listen_input(struct tcp_stack *t, const struct segment *g, uint
 		count(t, tcp_rst_ignored);
 		return TCP_NO_LISTENER;
 	}
-	if ((g->flags & (WIRE_SYN | WIRE_FIN)) == (WIRE_SYN | WIRE_FIN)) {
+	if ((g->flags & (WIRE_SYN | WIRE_FIN)) == (WIRE_SYN | WIRE_FIN) && t->config.drop_syn_fin) {
 		count(t, tcp_bad_flags);
 		return TCP_MALFORMED;
 	}
@@ -133,6 +137,36 @@ enum tcp_verdict listen_input(struct tcp_stack *t, const struct segment *g, uint
 	count(t, tcp_no_flow);
 	output_reset_reply(t, g);
 	return TCP_NO_LISTENER;
+}
+
+bool listen_is_full(const struct stream *s)
+{
+	const struct tcp_listen *l = &s->listener->l;
+
+	return l->full != NULL && l->full(l->user);
+}
+
+static void end_half_open(struct tcp_stack *t, const struct listener *l)
+{
+	for (uint32_t i = 0; i < slab_extent(t->streams); i++) {
+		struct stream *s = slab_at(t->streams, i, NULL);
+		if (s != NULL && (s->flags & F_HALF_OPEN) != 0 && s->listener == l)
+			state_die(s, STREAM_END_RESET);
+	}
+}
+
+int tcp_unlisten(struct tcp_stack *t, const struct ip_addr *local, uint16_t port)
+{
+	list_each_safe (it, &t->listeners) {
+		struct listener *l = listener_of(it);
+		if (l->l.port != port || !addr_equal(&l->l.local, local))
+			continue;
+		end_half_open(t, l);
+		list_del(&l->link);
+		free(l);
+		return 0;
+	}
+	return -ENOENT;
 }
 
 void listen_promote(struct stream *s)

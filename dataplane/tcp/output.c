@@ -12,12 +12,15 @@
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/timers.h"
 
-uint16_t output_mss(const struct tcp_stack *t, const struct flow_key *key)
+uint16_t output_mss(const struct stream *s)
 {
-	unsigned ip = flow_is_ip4(key->peer) ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
-	uint16_t mss = (uint16_t)(t->config.mtu - ip - WIRE_TCP_BYTES);
+	const struct tcp_config *c = &s->stack->config;
+	unsigned ip = flow_is_ip4(s->key.peer) ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
+	uint16_t mss = (uint16_t)(c->mtu - ip - WIRE_TCP_BYTES), bound = stream_tuning(s)->mss;
 
-	return t->config.mss != 0 && t->config.mss < mss ? t->config.mss : mss;
+	if (c->mss != 0 && c->mss < mss)
+		mss = c->mss;
+	return bound != 0 && bound < mss ? bound : mss;
 }
 
 static bool fin_outstanding(const struct stream *s)
@@ -25,12 +28,19 @@ static bool fin_outstanding(const struct stream *s)
 	return (s->flags & F_FIN_QUEUED) != 0 && seq_gt(s->snd_max, s->snd_end);
 }
 
+static bool more_follows(const struct stream *s)
+{
+	const struct stream_tuning *t = stream_tuning(s);
+
+	return (t->cork || t->more) && (s->flags & F_FIN_QUEUED) == 0;
+}
+
 /* Sends n bytes from seq on, with the FIN if fin; keeps the books of sending. */
 static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 {
 	struct header_segment h = {.seq = seq, .bytes = n, .flags = WIRE_ACK};
 
-	if (n > 0 && seq + n == s->snd_end)
+	if (n > 0 && seq + n == s->snd_end && !more_follows(s))
 		h.flags |= WIRE_PSH;
 	if (fin)
 		h.flags |= WIRE_FIN;
@@ -82,6 +92,16 @@ static bool too_silly(const struct stream *s, uint32_t n, uint32_t queued)
 	       seq_ge(s->snd_nxt, s->snd_max) && (s->flags & F_OVERRIDE) == 0;
 }
 
+/* A partial segment at the end of the queue waits: for more from above, or, with Nagle's algorithm
+ * (RFC 9293 section 3.7.4), for everything before it to be acknowledged. */
+static bool held_back(const struct stream *s, uint32_t n, uint32_t queued)
+{
+	if (n == 0 || n >= s->mss || n < queued || (s->flags & (F_OVERRIDE | F_FIN_QUEUED)) != 0 ||
+	    seq_lt(s->snd_nxt, s->snd_max))
+		return false;
+	return more_follows(s) || (stream_tuning(s)->nagle && s->snd_nxt != s->snd_una);
+}
+
 static uint32_t usable_window(const struct stream *s)
 {
 	uint32_t flight = s->snd_nxt - s->snd_una;
@@ -104,7 +124,7 @@ static bool next_piece(struct stream *s, uint32_t *n, bool *fin)
 	*n = u32_min(u32_min(queued, usable_window(s)), s->mss);
 	*n = sack_hole_end(s, s->snd_nxt, s->snd_nxt + *n) - s->snd_nxt;
 	*fin = fin_queued && *n == queued && s->snd_nxt + *n - s->snd_una < s->snd_wnd;
-	if ((*n > 0 || *fin) && !too_silly(s, *n, queued))
+	if ((*n > 0 || *fin) && !too_silly(s, *n, queued) && !held_back(s, *n, queued))
 		return true;
 	if (*n < queued && s->snd_nxt - s->snd_una + s->mss <= s->snd_wnd)
 		s->flags |= F_CWND_LIMITED;
@@ -205,7 +225,8 @@ static void restart_after_idle(struct stream *s)
 {
 	uint32_t idle_ms = stack_now_ms(s->stack) - s->sent_ms;
 
-	if (s->snd_una == s->snd_max && idle_ms > s->rto_us / 1000 && has_unsent(s))
+	if (s->stack->config.restart_after_idle && s->snd_una == s->snd_max &&
+	    idle_ms > s->rto_us / 1000 && has_unsent(s))
 		congestion_restart(s);
 }
 
@@ -296,12 +317,12 @@ static struct tcp_options syn_options(const struct stream *s)
 	bool reply = s->state == TCP_SYN_RCVD;
 
 	return (struct tcp_options){
-		.mss = output_mss(s->stack, &s->key),
+		.mss = output_mss(s),
 		.has_scale = reply ? (s->flags & F_SCALING) != 0 : c->window_scaling,
 		.scale = s->scales & 15,
 		.sack_permitted = reply ? (s->flags & F_SACK) != 0 : c->sack,
 		.has_timestamp = reply ? (s->flags & F_TIMESTAMPS) != 0 : c->timestamps,
-		.ts_value = stack_now_ms(s->stack) + s->ts_offset,
+		.ts_value = stack_ticks(s->stack) + s->ts_offset,
 		.ts_echo = reply ? s->ts_recent : 0,
 	};
 }

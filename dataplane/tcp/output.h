@@ -43,6 +43,6 @@ void output_reset_reply(struct tcp_stack *t, const struct segment *g);
 bool output_challenge_allowed(struct tcp_stack *t);
 
 /* The MSS we announce to this peer. */
-uint16_t output_mss(const struct tcp_stack *t, const struct flow_key *key);
+uint16_t output_mss(const struct stream *s);
 
 #endif

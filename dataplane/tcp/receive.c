@@ -133,19 +133,45 @@ static void beyond_hole(struct stream *s, uint32_t seq, const uint8_t *data, uin
 	}
 }
 
+void receive_note_duplicate(struct stream *s, uint32_t from, uint32_t to)
+{
+	if ((s->flags & F_SACK) == 0 || !s->stack->config.dsack)
+		return;
+	s->stack->duplicate = (struct range){from, to};
+	s->flags |= F_ACK_NOW;
+}
+
+/* The first piece of from..to that is held beyond the hole already. */
+static void note_held_before(struct stream *s, uint32_t from, uint32_t to)
+{
+	const struct reorder *r = s->active != NULL ? s->active->reorder : NULL;
+
+	if (r == NULL)
+		return;
+	unsigned i = ranges_after(r->range, r->n, from);
+	if (i < r->n && seq_lt(r->range[i].from, to))
+		receive_note_duplicate(s, seq_max(from, r->range[i].from),
+				       seq_min(to, r->range[i].to));
+}
+
 bool receive_data(struct stream *s, uint32_t seq, const uint8_t *data, uint32_t n)
 {
 	uint32_t end = seq_min(seq + n, s->rcv_right);
 
 	if (seq_lt(seq + n, s->rcv_nxt) || seq_le(end, s->rcv_nxt)) {
+		if (seq_lt(seq, s->rcv_nxt))
+			receive_note_duplicate(s, seq, seq_min(seq + n, s->rcv_nxt));
 		s->flags |= F_ACK_NOW;
 		return false;
 	}
 	if (seq_lt(seq, s->rcv_nxt)) {
+		receive_note_duplicate(s, seq, s->rcv_nxt);
 		data += s->rcv_nxt - seq;
 		seq = s->rcv_nxt;
 	}
 	n = end - seq;
+	if (s->stack->duplicate.from == s->stack->duplicate.to)
+		note_held_before(s, seq, end);
 	if (seq != s->rcv_nxt) {
 		beyond_hole(s, seq, data, n);
 		return false;

@@ -21,6 +21,8 @@ uint32_t receive_unread(const struct stream *s);
 /* Takes the part inside the window.  true: rcv_nxt moved.  Sets F_ACK_NOW when the peer must
  * hear at once (hole opened or filled, duplicate). */
 bool receive_data(struct stream *s, uint32_t seq, const uint8_t *data, uint32_t n);
+/* Bytes that came before, for the next ACK to report (RFC 2883). */
+void receive_note_duplicate(struct stream *s, uint32_t from, uint32_t to);
 /* A FIN with sequence number seq.  true: it is in order and now counted in rcv_nxt. */
 bool receive_fin(struct stream *s, uint32_t seq);
 

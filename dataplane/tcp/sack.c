@@ -154,9 +154,9 @@ void sack_sent(struct stream *s, uint32_t n)
 		k->out += n;
 }
 
-static unsigned add_block(struct range *block, unsigned n, const struct range *r)
+static unsigned add_block(struct range *block, unsigned first, unsigned n, const struct range *r)
 {
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = first; i < n; i++) {
 		if (block[i].from == r->from)
 			return n;
 	}
@@ -171,16 +171,23 @@ size_t sack_write(const struct stream *s, uint8_t *to, size_t room)
 	struct range block[OPTION_SACK_BLOCKS];
 	unsigned n = 0, most = room < 4 ? 0 : (unsigned)(room - 4) / 8;
 
-	if (r == NULL || r->n == 0 || (s->flags & F_SACK) == 0)
+	const struct range *twice = &s->stack->duplicate;
+
+	if ((s->flags & F_SACK) == 0)
 		return 0;
 	if (most > OPTION_SACK_BLOCKS)
 		most = OPTION_SACK_BLOCKS;
+	if (twice->from != twice->to && most > 0)
+		block[n++] = *twice; /* RFC 2883 section 4: always the first */
+	unsigned told = n;
+	if (r == NULL || r->n == 0)
+		return options_write_sack(to, block, n);
 	for (unsigned i = 0; i < REORDER_RECENT && n < most; i++) {
 		unsigned at = ranges_after(r->range, r->n, r->recent[i]);
 		if (at < r->n && seq_le(r->range[at].from, r->recent[i]))
-			n = add_block(block, n, &r->range[at]);
+			n = add_block(block, told, n, &r->range[at]);
 	}
 	for (unsigned i = 0; i < r->n && n < most; i++)
-		n = add_block(block, n, &r->range[i]);
+		n = add_block(block, told, n, &r->range[i]);
 	return options_write_sack(to, block, n);
 }

@@ -11,8 +11,16 @@
 #include "dataplane/tcp/tcb.h"
 #include "dataplane/tcp/tcp.h"
 #include "dataplane/tcp/time_wait.h"
+#include "dataplane/tcp/tuning.h"
 
 struct congestion_ops;
+
+/* One stream's settings, with what they count. */
+struct tuned {
+	struct stream_tuning tuning;
+	uint64_t waiting_since_us; /* data is outstanding and SND.UNA stands still since then */
+	uint32_t quick_left;
+};
 
 struct tcp_stack {
 	struct shard *shard;
@@ -28,7 +36,10 @@ struct tcp_stack {
 	struct list starved; /* waiting for chunks or packet buffers */
 	struct timer retry;  /* runs the starved */
 	struct siphash_key isn_key;
-	uint64_t challenge_second; /* RFC 5961 section 7 */
+	struct stream_tuning tuning; /* of all streams, unless tuned */
+	struct tuned *tuned;         /* by index of stream; NULL: not tunable */
+	struct range duplicate;      /* what the ACK now being sent reports as one (RFC 2883) */
+	uint64_t challenge_second;   /* RFC 5961 section 7 */
 	uint32_t challenge_left;
 	uint64_t ip_id; /* state of a small generator: consecutive ids tell nothing */
 	bool flushing, stopped;
@@ -48,6 +59,19 @@ static inline uint64_t stack_now(const struct tcp_stack *t)
 static inline uint32_t stack_now_ms(const struct tcp_stack *t)
 {
 	return (uint32_t)(t->shard->now_us / 1000);
+}
+
+/* The clock of timestamps (RFC 7323 section 5.4) */
+static inline uint32_t stack_ticks(const struct tcp_stack *t)
+{
+	return (uint32_t)(t->shard->now_us / t->config.ts_tick_us);
+}
+
+static inline const struct stream_tuning *stream_tuning(const struct stream *s)
+{
+	const struct tcp_stack *t = s->stack;
+
+	return t->tuned != NULL ? &t->tuned[(uint32_t)s->handle].tuning : &t->tuning;
 }
 
 /* Output, timer or event work is to come at the next flush. */
@@ -72,6 +96,19 @@ static inline void stream_raise(struct stream *s, uint32_t event)
 uint32_t stack_find(const struct tcp_stack *t, const struct flow_key *key, uint32_t hash);
 /* The callback of stack.retry. */
 void flush_retry(struct timer *timer);
+
+const struct congestion_ops *stream_congestion(const struct stream *s);
+
+int tuning_init(struct tcp_stack *t);
+void tuning_free(struct tcp_stack *t);
+/* A new stream gets its set. */
+void tuning_birth(struct stream *s, const struct stream_tuning *set);
+/* SND.UNA moved, or something has just become outstanding. */
+void tuning_progress(struct stream *s);
+/* When the user timeout passes; UINT64_MAX: never. */
+uint64_t tuning_patience_ends(const struct stream *s);
+/* Is the segment just received to be acknowledged at once?  Counts it. */
+bool tuning_acks_quickly(struct stream *s);
 
 /* The active block, taken if need be; NULL when memory is short. */
 struct active *stream_active(struct stream *s);

@@ -55,9 +55,7 @@ struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint
 	list_init(&s->link);
 	timer_init(&s->timer, timers_fire);
 	flow_insert(&t->flows, hash, (uint32_t)h);
-	s->snd_limit = c->send_limit;
-	s->rcv_limit = c->receive_limit;
-	s->rcv_right = c->init_window;
+	tuning_birth(s, &t->tuning);
 	s->scales = c->window_scaling ? c->receive_scale : 0;
 	s->ts_offset = isn_timestamp_offset(t, key);
 	rto_init(s);
@@ -66,7 +64,7 @@ struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint
 
 static void learn_mss(struct stream *s, const struct tcp_options *o)
 {
-	uint16_t ours = output_mss(s->stack, &s->key);
+	uint16_t ours = output_mss(s);
 	uint16_t theirs = flow_is_ip4(s->key.peer) ? MSS_DEFAULT_IP4 : MSS_DEFAULT_IP6;
 
 	if (o->has_mss)
@@ -81,7 +79,7 @@ void state_learn_syn(struct stream *s, const struct tcp_options *o, uint32_t seq
 	const struct tcp_config *c = &s->stack->config;
 
 	s->rcv_nxt = s->rcv_read = s->last_ack = seq + 1;
-	s->rcv_right = s->rcv_nxt + c->init_window;
+	s->rcv_right = s->rcv_nxt + stream_tuning(s)->init_window;
 	if (o->has_scale && c->window_scaling) {
 		s->flags |= F_SCALING;
 		s->scales = (uint8_t)(o->scale << 4 | (s->scales & 15));

@@ -43,6 +43,12 @@ void tcp_config_default(struct tcp_config *c)
 		.timestamps = true,
 		.sack = true,
 		.window_scaling = true,
+		.dsack = true,
+		.ts_tick_us = 1000,
+		.random_isn = true,
+		.random_timestamps = true,
+		.restart_after_idle = true,
+		.drop_syn_fin = true,
 	};
 }
 
@@ -57,8 +63,8 @@ static bool settle_config(struct tcp_config *c)
 	}
 	if (c->init_window == 0)
 		c->init_window = c->receive_limit < 65535 ? c->receive_limit : 65535;
-	return c->mtu >= MTU_MIN && c->receive_scale <= SCALE_MAX && c->init_window <= 65535 &&
-	       c->max_streams > 0 && c->max_streams < FLOW_TIME_WAIT &&
+	return c->ts_tick_us > 0 && c->mtu >= MTU_MIN && c->receive_scale <= SCALE_MAX &&
+	       c->init_window <= 65535 && c->max_streams > 0 && c->max_streams < FLOW_TIME_WAIT &&
 	       c->max_time_wait < FLOW_TIME_WAIT && c->init_cwnd > 0 &&
 	       c->congestion <= TCP_CONGESTION_CUBIC && (c->mss == 0 || c->mss >= 64) &&
 	       c->rto_min_us > 0 && c->rto_min_us <= c->rto_max_us &&
@@ -70,6 +76,13 @@ static const struct congestion_ops *const algorithms[] = {
 	[TCP_CONGESTION_NEWRENO] = &congestion_newreno,
 	[TCP_CONGESTION_CUBIC] = &congestion_cubic,
 };
+
+const struct congestion_ops *stream_congestion(const struct stream *s)
+{
+	const struct tcp_stack *t = s->stack;
+
+	return t->tuned != NULL ? algorithms[stream_tuning(s)->congestion] : t->congestion;
+}
 
 static bool allocate(struct tcp_stack *t)
 {
@@ -85,7 +98,8 @@ static bool allocate(struct tcp_stack *t)
 	t->reorders = slab_create(sizeof(struct reorder), t->config.max_streams);
 	t->flights = slab_create(sizeof(struct flight), t->config.max_streams);
 	t->boards = slab_create(sizeof(struct scoreboard), t->config.max_streams);
-	return flow_table_init(&t->flows, t->config.max_streams + t->config.max_time_wait,
+	return tuning_init(t) == 0 &&
+	       flow_table_init(&t->flows, t->config.max_streams + t->config.max_time_wait,
 			       &flow_secret) == 0 &&
 	       time_wait_init(&t->time_wait, t, t->config.max_time_wait) == 0 &&
 	       t->streams != NULL && t->actives != NULL && t->reorders != NULL &&
@@ -144,6 +158,7 @@ void tcp_destroy(struct tcp_stack *t)
 	slab_destroy(t->reorders);
 	slab_destroy(t->boards);
 	slab_destroy(t->flights);
+	tuning_free(t);
 	free(t);
 }
 

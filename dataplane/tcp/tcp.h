@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 struct tcp_stack;
+struct stream_tuning;
 
 /* Room for one outgoing IP packet, lent by the environment. */
 struct tcp_buffer {
@@ -70,7 +71,16 @@ struct tcp_config {
 	uint32_t time_wait_us, fin_wait2_us;
 	uint32_t keep_idle_s, keep_interval_s, keep_count;
 	uint32_t challenge_acks_per_s; /* RFC 5961 section 7 */
+	uint32_t ts_tick_us;           /* of the timestamp clock */
+	uint32_t quick_acks;           /* tunable: the first so many segments are ACKed at once */
 	bool timestamps, window_scaling, sack;
+	bool dsack;              /* report duplicates (RFC 2883) */
+	bool random_isn;         /* false: the number drawn, with neither clock nor hash */
+	bool random_timestamps;  /* false: the clock without an offset */
+	bool restart_after_idle; /* RFC 5681 section 4.1 */
+	bool drop_syn_fin;       /* a SYN with FIN is dropped; false: its FIN is ignored */
+	bool reset_after_close;  /* data after stream_close() draws RST (RFC 9293 section 3.6.1) */
+	bool tunable;            /* stream_tune() works (tuning.h) */
 };
 void tcp_config_default(struct tcp_config *c);
 
@@ -86,8 +96,14 @@ struct tcp_listen {
 	const struct stream_events *events;
 	void *user;
 	bool (*admit)(void *user, const struct ip_addr *peer);
+	/* NULL, or asked when a handshake begins and ends: true drops the segment, for the peer to
+	 * send again (counted). */
+	bool (*full)(void *user);
+	const struct stream_tuning *tuning; /* NULL: the stack's; else lives as long as this does */
 };
 int tcp_listen(struct tcp_stack *t, const struct tcp_listen *l); /* 0, -EADDRINUSE, -ENOMEM */
+/* The end of one listener and of the connections half open on it; -ENOENT: there is none. */
+int tcp_unlisten(struct tcp_stack *t, const struct ip_addr *local, uint16_t port);
 /* Refuses new SYNs on every listener from now on (drain); established streams live on. */
 void tcp_stop_listening(struct tcp_stack *t);
 

@@ -45,8 +45,7 @@ static void settle(struct time_wait *w)
 		timer_cancel(shard->timers, &w->timer);
 		return;
 	}
-	int32_t left = (int32_t)(entry(w, w->oldest)->expires_ms - stack_now_ms(w->stack));
-	uint64_t due = (shard->now_us / 1000 + (uint32_t)(left > 0 ? left : 0)) * 1000;
+	uint64_t due = entry(w, w->oldest)->expires_us;
 	if (!timer_armed(&w->timer) || w->timer.due_us != due)
 		timer_arm(shard->timers, &w->timer, due);
 }
@@ -69,7 +68,7 @@ static void link_newest(struct time_wait *w, uint32_t i)
 {
 	struct time_wait_entry *e = entry(w, i);
 
-	e->expires_ms = stack_now_ms(w->stack) + (w->stack->config.time_wait_us + 999) / 1000;
+	e->expires_us = stack_now(w->stack) + w->stack->config.time_wait_us;
 	e->prev = w->newest;
 	e->next = 0;
 	if (w->newest != 0)
@@ -91,9 +90,9 @@ static void drop(struct time_wait *w, uint32_t i)
 static void expire(struct timer *timer)
 {
 	struct time_wait *w = container_of(timer, struct time_wait, timer);
-	uint32_t now = stack_now_ms(w->stack);
+	uint64_t now = stack_now(w->stack);
 
-	while (w->oldest != 0 && (int32_t)(entry(w, w->oldest)->expires_ms - now) <= 0)
+	while (w->oldest != 0 && entry(w, w->oldest)->expires_us <= now)
 		drop(w, w->oldest);
 	settle(w);
 }
@@ -132,7 +131,8 @@ void time_wait_enter(struct stream *s)
 	e->snd_nxt = s->snd_max;
 	e->rcv_nxt = s->rcv_nxt;
 	e->ts_recent = s->ts_recent;
-	e->ts_offset = (s->flags & F_TIMESTAMPS) != 0 ? s->ts_offset : 0;
+	e->ts_offset = s->ts_offset;
+	e->timestamps = (s->flags & F_TIMESTAMPS) != 0;
 	e->window = (uint16_t)u32_min(receive_window(s) >> rcv_scale(s), 65535);
 	flow_replace(&t->flows, s->hash, (uint32_t)s->handle, FLOW_TIME_WAIT | (i - 1));
 	link_newest(w, i);
@@ -147,8 +147,8 @@ static void acknowledge(struct tcp_stack *t, const struct time_wait_entry *e)
 		.ack = e->rcv_nxt,
 		.flags = WIRE_ACK,
 		.window = e->window,
-		.timestamps = e->ts_offset != 0,
-		.ts_value = stack_now_ms(t) + e->ts_offset,
+		.timestamps = e->timestamps,
+		.ts_value = stack_ticks(t) + e->ts_offset,
 		.ts_echo = e->ts_recent,
 	};
 
@@ -161,7 +161,7 @@ static bool may_reuse(const struct time_wait_entry *e, const struct segment *g)
 {
 	if ((g->flags & (WIRE_SYN | WIRE_ACK | WIRE_RST | WIRE_FIN)) != WIRE_SYN)
 		return false;
-	if (e->ts_offset != 0 && g->options.has_timestamp && g->options.ts_value != e->ts_recent)
+	if (e->timestamps && g->options.has_timestamp && g->options.ts_value != e->ts_recent)
 		return seq_gt(g->options.ts_value, e->ts_recent);
 	return seq_gt(g->seq, e->rcv_nxt);
 }

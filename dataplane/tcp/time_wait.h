@@ -22,10 +22,10 @@ struct time_wait_entry {
 	struct flow_key key;
 	uint32_t hash;
 	uint32_t snd_nxt, rcv_nxt;
-	uint32_t ts_recent, ts_offset; /* ts_offset 0: no timestamps */
-	uint32_t expires_ms;
+	uint32_t ts_recent, ts_offset;
+	uint64_t expires_us;
 	uint16_t window; /* as last sent */
-	uint16_t unused;
+	bool timestamps;
 	uint32_t prev, next; /* by age; index + 1, 0: none */
 };
 

@@ -13,15 +13,28 @@
  * section 3.8.6.1); once the stream is closed here, patience has this bound. */
 enum { ORPHAN_PROBES = 8 };
 
+/* Probes that were answered no longer count towards giving up, but so many of them still do
+ * towards the pause between two (RFC 9293 section 3.8.6.1). */
+enum { PAUSE_PROBES = 10 };
+
 static uint64_t in_us(const struct stream *s, uint64_t us)
 {
 	return stack_now(s->stack) + us;
 }
 
+/* The user timeout (RFC 5482) may come before the timer's own time. */
+static void start_patient(struct stream *s, uint64_t us)
+{
+	if (s->retries == 0 && s->probes == 0)
+		tuning_progress(s);
+	uint64_t due = in_us(s, us), end = tuning_patience_ends(s);
+	s->due_us[DUE_RETRANSMIT] = due < end ? due : end;
+}
+
 void timers_start_retransmit(struct stream *s)
 {
 	s->flags &= ~(uint32_t)F_PERSIST;
-	s->due_us[DUE_RETRANSMIT] = in_us(s, s->rto_us);
+	start_patient(s, s->rto_us);
 }
 
 void timers_start_persist(struct stream *s)
@@ -31,7 +44,14 @@ void timers_start_persist(struct stream *s)
 	if (us > s->stack->config.rto_max_us)
 		us = s->stack->config.rto_max_us;
 	s->flags |= F_PERSIST;
-	s->due_us[DUE_RETRANSMIT] = in_us(s, us);
+	start_patient(s, us);
+}
+
+void timers_probe_answered(struct stream *s)
+{
+	uint32_t most = u32_min(PAUSE_PROBES, s->stack->config.data_retries / 2);
+
+	s->probes = (uint8_t)u32_min(s->probes, most);
 }
 
 void timers_stop_retransmit(struct stream *s)
@@ -55,8 +75,8 @@ void timers_start_idle(struct stream *s)
 		s->due_us[DUE_IDLE] = in_us(s, c->time_wait_us);
 	else if (s->state == TCP_FIN_WAIT_2 && (s->flags & F_RELEASED) != 0)
 		s->due_us[DUE_IDLE] = in_us(s, c->fin_wait2_us);
-	else if (s->state >= TCP_ESTABLISHED && c->keep_idle_s != 0)
-		s->due_us[DUE_IDLE] = in_us(s, (uint64_t)c->keep_idle_s * 1000000);
+	else if (s->state >= TCP_ESTABLISHED && stream_tuning(s)->keepalive)
+		s->due_us[DUE_IDLE] = in_us(s, (uint64_t)stream_tuning(s)->keep_idle_s * 1000000);
 }
 
 void timers_stop_all(struct stream *s)
@@ -86,7 +106,7 @@ void timers_settle(struct stream *s)
 static void gave_up(struct stream *s)
 {
 	count(s->stack, tcp_gave_up);
-	if ((s->flags & F_HALF_OPEN) == 0)
+	if (s->state >= TCP_ESTABLISHED)
 		output_reset(s);
 	state_die(s, STREAM_END_TIMEOUT);
 }
@@ -117,7 +137,7 @@ static void syn_expired(struct stream *s)
 	const struct tcp_config *c = &s->stack->config;
 	bool passive = (s->flags & F_PASSIVE) != 0;
 
-	if (s->retries >= (passive ? c->synack_retries : c->syn_retries)) {
+	if (s->retries >= (passive ? c->synack_retries : stream_tuning(s)->syn_retries)) {
 		gave_up(s);
 		return;
 	}
@@ -152,7 +172,9 @@ static void retransmit_expired(struct stream *s)
 
 static void retransmit_or_persist(struct stream *s)
 {
-	if ((s->flags & F_PERSIST) != 0)
+	if (tuning_patience_ends(s) <= stack_now(s->stack))
+		gave_up(s);
+	else if ((s->flags & F_PERSIST) != 0)
 		persist_expired(s);
 	else
 		retransmit_expired(s);
@@ -166,7 +188,7 @@ static void delayed_ack_expired(struct stream *s)
 
 static void keepalive_expired(struct stream *s)
 {
-	const struct tcp_config *c = &s->stack->config;
+	const struct stream_tuning *c = stream_tuning(s);
 	uint32_t silent_ms = stack_now_ms(s->stack) - s->heard_ms;
 
 	if (silent_ms < c->keep_idle_s * 1000u) {
@@ -174,7 +196,9 @@ static void keepalive_expired(struct stream *s)
 		s->due_us[DUE_IDLE] = in_us(s, (c->keep_idle_s * 1000ull - silent_ms) * 1000);
 		return;
 	}
-	if (s->probes >= c->keep_count) {
+	bool patient = c->user_timeout_ms == 0 ? s->probes < c->keep_count
+					       : s->probes == 0 || silent_ms < c->user_timeout_ms;
+	if (!patient) {
 		gave_up(s);
 		return;
 	}

@@ -38,6 +38,10 @@
 	X(tcp, connected, "connections", "connections established by us")                        \
 	X(tcp, syn_backlog_full, "segments", "SYNs dropped because too many were half open")     \
 	X(tcp, syn_refused, "segments", "SYNs dropped by admission, drain or memory")            \
+	X(tcp, syn_limited, "segments", "SYNs dropped by the limit of SYN-ACKs a second")        \
+	X(tcp, cookies_sent, "segments", "SYNs answered by a cookie (RFC 4987)")                 \
+	X(tcp, cookies_accepted, "connections", "connections established from a cookie")         \
+	X(tcp, cookies_bad, "segments", "ACKs of no known connection without a good cookie")     \
 	X(tcp, streams_full, "segments", "SYNs dropped because all streams were in use")         \
 	X(tcp, time_wait_evicted, "connections", "TIME_WAIT entries dropped for newer ones")     \
 	X(tcp, time_wait_reused, "connections", "TIME_WAIT entries replaced by a new SYN")       \

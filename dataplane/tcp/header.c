@@ -160,15 +160,17 @@ bool header_send(struct stream *s, const struct header_segment *h)
 
 void output_bare(struct tcp_stack *t, const struct bare_segment *b)
 {
-	uint8_t timestamp[OPTION_TIMESTAMP_BYTES];
+	uint8_t options[OPTIONS_MAX_BYTES];
 	struct parts x = {.key = b->key,
 			  .seq = b->seq,
 			  .ack = b->ack,
 			  .flags = b->flags,
 			  .window = b->window,
-			  .options = timestamp};
+			  .options = options};
 
-	if (b->timestamps)
-		x.option_bytes = options_write_timestamp(timestamp, b->ts_value, b->ts_echo);
+	if (b->syn != NULL)
+		x.option_bytes = options_write_syn(options, b->syn, t->config.option_layout);
+	else if (b->timestamps)
+		x.option_bytes = options_write_timestamp(options, b->ts_value, b->ts_echo);
 	transmit(t, NULL, &x, true);
 }

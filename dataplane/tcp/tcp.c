@@ -20,6 +20,8 @@ void tcp_config_default(struct tcp_config *c)
 		.max_streams = 65536,
 		.max_time_wait = 65536,
 		.syn_backlog = 1024,
+		.syn_cookies = TCP_COOKIES_UNDER_PRESSURE,
+		.synacks_per_s = 1000000,
 		.send_limit = 64 * 1024,
 		.receive_limit = 16 * 1024,
 		.receive_limit_max = 1000 * 1024,
@@ -66,10 +68,10 @@ static bool settle_config(struct tcp_config *c)
 	return c->ts_tick_us > 0 && c->mtu >= MTU_MIN && c->receive_scale <= SCALE_MAX &&
 	       c->init_window <= 65535 && c->max_streams > 0 && c->max_streams < FLOW_TIME_WAIT &&
 	       c->max_time_wait < FLOW_TIME_WAIT && c->init_cwnd > 0 &&
-	       c->congestion <= TCP_CONGESTION_CUBIC && (c->mss == 0 || c->mss >= 64) &&
-	       c->rto_min_us > 0 && c->rto_min_us <= c->rto_max_us &&
-	       c->receive_limit <= c->receive_limit_max && c->receive_limit_max <= 1u << 30 &&
-	       c->send_limit <= 1u << 30;
+	       c->congestion <= TCP_CONGESTION_CUBIC && c->syn_cookies <= TCP_COOKIES_ALWAYS &&
+	       (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
+	       c->rto_min_us <= c->rto_max_us && c->receive_limit <= c->receive_limit_max &&
+	       c->receive_limit_max <= 1u << 30 && c->send_limit <= 1u << 30;
 }
 
 static const struct congestion_ops *const algorithms[] = {
@@ -91,6 +93,7 @@ static bool allocate(struct tcp_stack *t)
 	for (unsigned i = 0; i < 2; i++) {
 		flow_secret.k[i] = shard_random(t->shard);
 		t->isn_key.k[i] = shard_random(t->shard);
+		t->cookie_key.k[i] = shard_random(t->shard);
 	}
 	t->ip_id = shard_random(t->shard) | 1;
 	t->streams = slab_create(sizeof(struct stream), t->config.max_streams);

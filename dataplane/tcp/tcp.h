@@ -51,12 +51,21 @@ enum tcp_option_layout {
 
 enum tcp_congestion { TCP_CONGESTION_NEWRENO, TCP_CONGESTION_CUBIC };
 
+/* When a SYN is answered without keeping anything of it (syn_cookie.h) */
+enum tcp_cookies {
+	TCP_COOKIES_NEVER,          /* beyond the backlog SYNs are dropped */
+	TCP_COOKIES_UNDER_PRESSURE, /* the backlog is full, or chunks are short */
+	TCP_COOKIES_ALWAYS,
+};
+
 struct tcp_config {
 	uint16_t mtu;         /* bytes of IP packet */
 	uint16_t mss;         /* upper bound of what we announce; 0: mtu minus headers (RFC 6691) */
 	uint32_t max_streams; /* tcbs, both roles */
-	uint32_t max_time_wait;     /* entries; the oldest goes when full */
-	uint32_t syn_backlog;       /* half-open connections a listener */
+	uint32_t max_time_wait; /* entries; the oldest goes when full */
+	uint32_t syn_backlog;   /* half-open connections a listener keeps */
+	enum tcp_cookies syn_cookies;
+	uint32_t synacks_per_s;     /* SYNs answered by all listeners; 0: no limit */
 	uint32_t send_limit;        /* bytes a stream may have unacknowledged or unsent */
 	uint32_t receive_limit;     /* receive window before the upper layer changes it */
 	uint32_t receive_limit_max; /* the most stream_set_receive_limit() can ask for */
@@ -89,7 +98,9 @@ struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
 			     const struct tcp_config *config);
 void tcp_destroy(struct tcp_stack *t); /* sends nothing, calls no event */
 
-/* admit: NULL, or asked before a SYN takes memory; false drops it (counted). */
+/* admit: NULL, or asked before a connection takes memory; false refuses it (counted): the SYN is
+ * dropped without a word, or, where the SYN was answered by a cookie, its ACK is answered by RST.
+ */
 struct tcp_listen {
 	struct ip_addr local; /* family 0: any local address */
 	uint16_t port;

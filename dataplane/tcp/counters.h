@@ -18,6 +18,7 @@
 	X(tcp, rst_out, "segments", "RST segments sent")                                         \
 	X(tcp, challenge_acks, "segments", "challenge ACKs sent (RFC 5961)")                     \
 	X(tcp, challenge_limited, "segments", "challenge ACKs withheld by the rate limit")       \
+	X(tcp, late_acks, "segments", "ACKs without data that newer ones had overtaken")         \
 	X(tcp, paws_dropped, "segments", "segments dropped for an old timestamp")                \
 	X(tcp, out_of_window, "segments", "segments dropped outside the receive window")         \
 	X(tcp, bad_ack, "segments", "segments dropped for an ACK of data never sent or too old") \

@@ -107,6 +107,15 @@ static bool in_window(const struct stream *s, const struct segment *g)
 	return seq_lt(g->seq, s->rcv_right) && seq_gt(g->seq + length, s->rcv_nxt);
 }
 
+/* An ACK without data that a newer one has overtaken on its way, say in another queue: it tells
+ * nothing, and nobody waits for an answer to it. */
+static bool overtaken(const struct stream *s, const struct segment *g)
+{
+	return segment_length(g) == 0 && (g->flags & (WIRE_RST | WIRE_ACK)) == WIRE_ACK &&
+	       s->state >= TCP_ESTABLISHED && seq_le(g->ack, s->snd_una) &&
+	       seq_ge(g->ack, s->snd_una - s->snd_wnd_max) && in_window(s, g);
+}
+
 /* A segment not to be processed is answered, or both ends could wait for ever; without data at
  * the rate of challenge ACKs, or both could answer for ever. */
 static void answer_dropped(struct stream *s, const struct segment *g)
@@ -250,8 +259,12 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 {
 	if (handshake_syn(s, g))
 		return TCP_ACCEPTED;
-	if ((g->flags & WIRE_RST) == 0 && paws_rejects(s, g))
-		return dropped(s, g, tcp_paws_dropped);
+	if ((g->flags & WIRE_RST) == 0 && paws_rejects(s, g)) {
+		if (!overtaken(s, g))
+			return dropped(s, g, tcp_paws_dropped);
+		count(s->stack, tcp_late_acks);
+		return TCP_ACCEPTED;
+	}
 	if (!in_window(s, g))
 		return dropped(s, g,
 			       (g->flags & WIRE_RST) != 0 ? tcp_rst_ignored : tcp_out_of_window);

@@ -30,6 +30,9 @@
 	X(tcp, tail_probes, "segments", "tail loss probes due (RFC 8985)")                       \
 	X(tcp, bad_sack, "blocks", "SACK blocks of what was never sent or is acknowledged")      \
 	X(tcp, sack_full, "blocks", "SACK blocks ignored because too many holes were known")     \
+	X(tcp, ecn_agreed, "connections", "connections with ECN (RFC 3168)")                     \
+	X(tcp, ecn_marked, "segments", "segments that a router had marked")                      \
+	X(tcp, ecn_reductions, "events", "windows reduced for the peer's echo of a mark")        \
 	X(tcp, timeouts, "events", "retransmission timer expiries")                              \
 	X(tcp, zero_window_probes, "segments", "window probes sent")                             \
 	X(tcp, keepalive_probes, "segments", "keepalive probes sent")                            \

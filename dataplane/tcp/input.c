@@ -1,6 +1,7 @@
 /* input.c - the steps of RFC 9293 section 3.10.7 in their order, with RFC 5961 and RFC 7323 */
 #include "dataplane/tcp/input.h"
 
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/listen.h"
 #include "dataplane/tcp/output.h"
 #include "dataplane/tcp/receive.h"
@@ -70,6 +71,7 @@ enum tcp_verdict input_syn_sent(struct stream *s, const struct segment *g)
 		return TCP_MALFORMED;
 	}
 	state_learn_syn(s, &g->options, g->seq, g->window);
+	ecn_learn_syn(s, g->flags);
 	if (!ack) {
 		/* Simultaneous open: our SYN goes out again, with an ACK. */
 		s->state = TCP_SYN_RCVD;
@@ -145,6 +147,7 @@ static bool handshake_syn(struct stream *s, struct segment *g)
 	    g->seq + 1 != s->rcv_nxt)
 		return false;
 	if ((g->flags & WIRE_ACK) == 0) {
+		ecn_learn_syn(s, g->flags);
 		if (output_challenge_allowed(s->stack))
 			output_syn(s);
 		return true;
@@ -292,6 +295,8 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 	}
 	learn_timestamp(s, g);
 	trim(s, g);
+	if ((s->flags & F_ECN) != 0)
+		ecn_received(s, g);
 	input_ack(s, g);
 	if (s->state != TCP_CLOSED && (s->flags & F_FIN_RECEIVED) == 0 &&
 	    (g->bytes > 0 || (g->flags & WIRE_FIN) != 0) && !too_late(s, g))

@@ -2,6 +2,7 @@
  * before every check has passed */
 #include "dataplane/tcp/listen.h"
 
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/input.h"
 #include "dataplane/tcp/isn.h"
 #include "dataplane/tcp/output.h"
@@ -116,6 +117,7 @@ static enum tcp_verdict keep_syn(struct listener *l, struct tcp_stack *t, const 
 		return TCP_REFUSED;
 	s->flags |= F_RETRANSMIT;
 	state_learn_syn(s, &g->options, g->seq, g->window);
+	ecn_learn_syn(s, g->flags);
 	return TCP_ACCEPTED;
 }
 
@@ -136,7 +138,7 @@ static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, cons
 		.key = &g->key,
 		.seq = c.iss,
 		.ack = g->seq + 1,
-		.flags = WIRE_SYN | WIRE_ACK,
+		.flags = (uint8_t)(WIRE_SYN | WIRE_ACK | (c.ecn ? WIRE_ECE : 0)),
 		.window = (uint16_t)u32_min(tuning->init_window, 65535),
 		.syn = &o,
 	};
@@ -234,6 +236,8 @@ static enum tcp_verdict cookie_input(struct listener *l, struct tcp_stack *t, st
 	}
 	state_learn_syn(s, &c.options, g->seq - 1, 0);
 	s->snd_nxt = s->snd_max = c.iss + 1;
+	if (c.ecn)
+		s->flags |= F_ECN;
 	count(t, tcp_cookies_accepted);
 	enum tcp_verdict v = input_synchronized(s, g);
 	assert(s->state != TCP_SYN_RCVD);

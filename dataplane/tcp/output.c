@@ -2,6 +2,7 @@
 #include "dataplane/tcp/output.h"
 
 #include "dataplane/tcp/congestion.h"
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/header.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/receive.h"
@@ -340,6 +341,7 @@ void output_syn(struct stream *s)
 
 	if (s->state == TCP_SYN_RCVD)
 		h.flags |= WIRE_ACK;
+	h.flags |= ecn_syn_flags(s);
 	h.options = options;
 	h.option_bytes = options_write_syn(options, &o, s->stack->config.option_layout);
 	if (!header_send(s, &h)) {

@@ -110,6 +110,8 @@ void state_established(struct stream *s)
 		s->rto_us = u32_max(s->rto_us, 3000000);
 	s->retries = 0;
 	count(t, (s->flags & F_PASSIVE) != 0 ? tcp_accepted : tcp_connected);
+	if ((s->flags & F_ECN) != 0)
+		count(t, tcp_ecn_agreed);
 	enter(s, TCP_ESTABLISHED);
 	if ((s->flags & F_HALF_OPEN) != 0)
 		listen_promote(s);

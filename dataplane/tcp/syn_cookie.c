@@ -1,6 +1,7 @@
 /* syn_cookie.c - packing and unpacking; a cookie is good for 96 to 128 seconds */
 #include "dataplane/tcp/syn_cookie.h"
 
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/segment.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
@@ -70,6 +71,7 @@ void syn_cookie_make(const struct tcp_stack *t, const struct segment *g, struct 
 			    .has_scale = carried && o->has_scale && t->config.window_scaling,
 			    .scale = o->scale,
 			    .sack_permitted = carried && o->sack_permitted && t->config.sack},
+		.ecn = carried && ecn_asked_for(t, g->flags),
 	};
 }
 

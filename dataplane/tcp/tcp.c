@@ -28,6 +28,7 @@ void tcp_config_default(struct tcp_config *c)
 		.receive_scale = SCALE_DERIVE,
 		.option_layout = TCP_OPTIONS_LINUX,
 		.congestion = TCP_CONGESTION_CUBIC,
+		.ecn = TCP_ECN_ACCEPT,
 		.init_cwnd = 10,
 		.rto_min_us = 200000,
 		.rto_init_us = 1000000,
@@ -70,7 +71,7 @@ static bool settle_config(struct tcp_config *c)
 	       c->init_window <= 65535 && c->max_streams > 0 && c->max_streams < FLOW_TIME_WAIT &&
 	       c->max_time_wait < FLOW_TIME_WAIT && c->init_cwnd > 0 &&
 	       c->congestion <= TCP_CONGESTION_CUBIC && c->syn_cookies <= TCP_COOKIES_ALWAYS &&
-	       (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
+	       c->ecn <= TCP_ECN_ON && (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
 	       c->rto_min_us <= c->rto_max_us && c->receive_limit <= c->receive_limit_max &&
 	       c->receive_limit_max <= 1u << 30 && c->send_limit <= 1u << 30;
 }

@@ -49,6 +49,13 @@ enum tcp_option_layout {
 	TCP_OPTIONS_FREEBSD, /* mss, nop, scale, sackOK, timestamp; end-of-list padding */
 };
 
+/* RFC 3168 */
+enum tcp_ecn {
+	TCP_ECN_OFF,
+	TCP_ECN_ACCEPT, /* where the peer asks for it */
+	TCP_ECN_ON,     /* we ask as well */
+};
+
 enum tcp_congestion { TCP_CONGESTION_NEWRENO, TCP_CONGESTION_CUBIC };
 
 /* When a SYN is answered without keeping anything of it (syn_cookie.h) */
@@ -73,6 +80,7 @@ struct tcp_config {
 	uint8_t receive_scale; /* window shift offered; 255: from receive_limit_max */
 	enum tcp_option_layout option_layout;
 	enum tcp_congestion congestion;
+	enum tcp_ecn ecn;
 	uint32_t init_cwnd;                           /* segments (RFC 6928: 10) */
 	uint32_t rto_min_us, rto_init_us, rto_max_us; /* RFC 6298 */
 	uint32_t delack_us;                           /* <= 40000 */

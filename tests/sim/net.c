@@ -148,6 +148,16 @@ static bool too_big(struct host *h, const struct packet *p)
 	return true;
 }
 
+/* As a router whose queue grows does (RFC 3168 section 5) */
+static void mark(struct net *n, uint8_t *ip)
+{
+	bool ip4 = ip[0] >> 4 == 4;
+	unsigned ecn = ip4 ? ip[1] & WIRE_ECN_MASK : ip[1] >> 4 & WIRE_ECN_MASK;
+
+	if (ecn != 0 && random_hits(&n->random, n->o.conditions.mark))
+		ip[1] |= (uint8_t)(ip4 ? WIRE_CE : WIRE_CE << 4);
+}
+
 /* Decides a packet's fate; the caller's copy is consumed. */
 static void travel(struct host *h, struct packet *p)
 {
@@ -170,6 +180,7 @@ static void travel(struct host *h, struct packet *p)
 		free(p);
 		return;
 	}
+	mark(n, p->ip);
 	if (random_hits(r, c->corrupt)) {
 		unsigned header = p->ip[0] >> 4 == 4 ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
 		p->ip[header + random_below(r, p->bytes - header)] ^=
@@ -345,6 +356,7 @@ static void input(struct host *h, const struct packet *p)
 		in.tos = p->ip[1];
 	} else {
 		in.source.family = in.destination.family = 6;
+		in.tos = (uint8_t)(p->ip[0] << 4 | p->ip[1] >> 4);
 		memcpy(in.source.byte, p->ip + 8, 16);
 		memcpy(in.destination.byte, p->ip + 24, 16);
 	}

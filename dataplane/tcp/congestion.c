@@ -2,6 +2,7 @@
 #include "dataplane/tcp/congestion.h"
 
 #include "dataplane/tcp/ecn.h"
+#include "dataplane/tcp/hystart.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/seq.h"
@@ -16,7 +17,7 @@ bool congestion_slow_start(struct stream *s, uint32_t acked)
 
 	if (s->cwnd >= s->ssthresh)
 		return false;
-	s->cwnd += u32_min(acked, limit);
+	s->cwnd += u32_min(acked, limit) / hystart_divisor(s);
 	return true;
 }
 

@@ -47,6 +47,7 @@ void tcp_config_default(struct tcp_config *c)
 		.sack = true,
 		.window_scaling = true,
 		.dsack = true,
+		.hystart = true,
 		.blackhole_detection = true,
 		.ts_tick_us = 1000,
 		.random_isn = true,

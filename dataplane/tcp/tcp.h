@@ -92,6 +92,7 @@ struct tcp_config {
 	uint32_t quick_acks;           /* tunable: the first so many segments are ACKed at once */
 	bool timestamps, window_scaling, sack;
 	bool blackhole_detection; /* smaller segments after timeouts in a row (RFC 4821) */
+	bool hystart;             /* leave slow start when the round trip grows (RFC 9406) */
 	bool dsack;               /* report duplicates (RFC 2883) */
 	bool random_isn;          /* false: the number drawn, with neither clock nor hash */
 	bool random_timestamps;   /* false: the clock without an offset */

@@ -206,8 +206,9 @@ static void note_acked(struct tcpe_stack *st, struct embed_flow *f, const struct
 		if (!f->segments[f->first].sacked)
 			delivered(st, f, &f->segments[f->first]);
 	}
-	f->bytes_acked += s->snd_una - f->una;
-	f->una = s->snd_una;
+	if (f->iss_known)
+		f->bytes_acked += s->snd_una - f->una;
+	f->una = f->iss_known ? s->snd_una : f->una;
 	f->fin_acked = (s->flags & F_FIN_QUEUED) != 0 && seq_gt(s->snd_una, s->snd_end);
 	if (s->active == NULL || s->active->board == NULL)
 		return;

@@ -39,6 +39,8 @@ static bool is_lost(const struct stream *s, const struct embed_segment *x)
 		return false;
 	if ((s->flags & F_LOSS) != 0)
 		return seq_le(x->end, s->active->recover);
+	if (x->again && (s->flags & F_RECOVERY) != 0)
+		return true; /* that is why it was sent again */
 	return rack_lost(s, x->end) > rack_lost(s, seq_max(x->seq, s->snd_una));
 }
 

@@ -1,5 +1,6 @@
 /* ack.c - what an acknowledgment does: round trip, queue, window, loss recovery, our FIN */
 #include "dataplane/tcp/congestion.h"
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/input.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/rto.h"
@@ -100,6 +101,8 @@ void input_ack(struct stream *s, const struct segment *g)
 		congestion_delivered(s, news);
 		rack_schedule(s);
 	}
+	if ((s->flags & F_ECN) != 0 && (g->flags & WIRE_ECE) != 0 && s->state != TCP_CLOSED)
+		ecn_echoed(s);
 	/* Opened again after a probe: send at once, no need to wait for the timer. */
 	if ((s->flags & F_PERSIST) != 0 && s->snd_wnd > 0 && s->snd_una == s->snd_nxt &&
 	    s->snd_wnd >= s->mss)

@@ -1,6 +1,7 @@
 /* input.c - the steps of RFC 9293 section 3.10.7 in their order, with RFC 5961 and RFC 7323 */
 #include "dataplane/tcp/input.h"
 
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/listen.h"
 #include "dataplane/tcp/output.h"
 #include "dataplane/tcp/receive.h"
@@ -70,6 +71,7 @@ enum tcp_verdict input_syn_sent(struct stream *s, const struct segment *g)
 		return TCP_MALFORMED;
 	}
 	state_learn_syn(s, &g->options, g->seq, g->window);
+	ecn_learn_syn(s, g->flags);
 	if (!ack) {
 		/* Simultaneous open: our SYN goes out again, with an ACK. */
 		s->state = TCP_SYN_RCVD;
@@ -107,6 +109,15 @@ static bool in_window(const struct stream *s, const struct segment *g)
 	return seq_lt(g->seq, s->rcv_right) && seq_gt(g->seq + length, s->rcv_nxt);
 }
 
+/* An ACK without data that a newer one has overtaken on its way, say in another queue: it tells
+ * nothing, and nobody waits for an answer to it. */
+static bool overtaken(const struct stream *s, const struct segment *g)
+{
+	return segment_length(g) == 0 && (g->flags & (WIRE_RST | WIRE_ACK)) == WIRE_ACK &&
+	       s->state >= TCP_ESTABLISHED && seq_le(g->ack, s->snd_una) &&
+	       seq_ge(g->ack, s->snd_una - s->snd_wnd_max) && in_window(s, g);
+}
+
 /* A segment not to be processed is answered, or both ends could wait for ever; without data at
  * the rate of challenge ACKs, or both could answer for ever. */
 static void answer_dropped(struct stream *s, const struct segment *g)
@@ -136,6 +147,7 @@ static bool handshake_syn(struct stream *s, struct segment *g)
 	    g->seq + 1 != s->rcv_nxt)
 		return false;
 	if ((g->flags & WIRE_ACK) == 0) {
+		ecn_learn_syn(s, g->flags);
 		if (output_challenge_allowed(s->stack))
 			output_syn(s);
 		return true;
@@ -253,8 +265,12 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 {
 	if (handshake_syn(s, g))
 		return TCP_ACCEPTED;
-	if ((g->flags & WIRE_RST) == 0 && paws_rejects(s, g))
-		return dropped(s, g, tcp_paws_dropped);
+	if ((g->flags & WIRE_RST) == 0 && paws_rejects(s, g)) {
+		if (!overtaken(s, g))
+			return dropped(s, g, tcp_paws_dropped);
+		count(s->stack, tcp_late_acks);
+		return TCP_ACCEPTED;
+	}
 	if (!in_window(s, g))
 		return dropped(s, g,
 			       (g->flags & WIRE_RST) != 0 ? tcp_rst_ignored : tcp_out_of_window);
@@ -282,6 +298,8 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 	}
 	learn_timestamp(s, g);
 	trim(s, g);
+	if ((s->flags & F_ECN) != 0)
+		ecn_received(s, g);
 	input_ack(s, g);
 	if (s->state != TCP_CLOSED && (s->flags & F_FIN_RECEIVED) == 0 &&
 	    (g->bytes > 0 || (g->flags & WIRE_FIN) != 0) && !too_late(s, g))

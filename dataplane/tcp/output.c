@@ -2,6 +2,7 @@
 #include "dataplane/tcp/output.h"
 
 #include "dataplane/tcp/congestion.h"
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/header.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/receive.h"
@@ -12,15 +13,20 @@
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/timers.h"
 
-uint16_t output_mss(const struct stream *s)
+uint16_t output_mss_to(const struct tcp_stack *t, const struct flow_key *peer, uint16_t bound)
 {
-	const struct tcp_config *c = &s->stack->config;
-	unsigned ip = flow_is_ip4(s->key.peer) ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
-	uint16_t mss = (uint16_t)(c->mtu - ip - WIRE_TCP_BYTES), bound = stream_tuning(s)->mss;
+	const struct tcp_config *c = &t->config;
+	unsigned ip = flow_is_ip4(peer->peer) ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
+	uint16_t mss = (uint16_t)(c->mtu - ip - WIRE_TCP_BYTES);
 
 	if (c->mss != 0 && c->mss < mss)
 		mss = c->mss;
 	return bound != 0 && bound < mss ? bound : mss;
+}
+
+uint16_t output_mss(const struct stream *s)
+{
+	return output_mss_to(s->stack, &s->key, stream_tuning(s)->mss);
 }
 
 static bool fin_outstanding(const struct stream *s)
@@ -335,6 +341,7 @@ void output_syn(struct stream *s)
 
 	if (s->state == TCP_SYN_RCVD)
 		h.flags |= WIRE_ACK;
+	h.flags |= ecn_syn_flags(s);
 	h.options = options;
 	h.option_bytes = options_write_syn(options, &o, s->stack->config.option_layout);
 	if (!header_send(s, &h)) {

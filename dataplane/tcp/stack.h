@@ -22,6 +22,12 @@ struct tuned {
 	uint32_t quick_left;
 };
 
+/* So many a second, a tenth of that at once. */
+struct budget {
+	uint64_t at_us; /* the last time it was filled up */
+	uint32_t left;
+};
+
 struct tcp_stack {
 	struct shard *shard;
 	struct tcp_env env;
@@ -35,7 +41,9 @@ struct tcp_stack {
 	struct list out;     /* events delivered, output to come; inside tcp_flush() */
 	struct list starved; /* waiting for chunks or packet buffers */
 	struct timer retry;  /* runs the starved */
-	struct siphash_key isn_key;
+	struct siphash_key isn_key, cookie_key;
+	uint64_t cookie_us; /* when the last cookie was sent; 0: none ever */
+	struct budget synacks;
 	struct stream_tuning tuning; /* of all streams, unless tuned */
 	struct tuned *tuned;         /* by index of stream; NULL: not tunable */
 	struct range duplicate;      /* what the ACK now being sent reports as one (RFC 2883) */

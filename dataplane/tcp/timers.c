@@ -3,6 +3,7 @@
 
 #include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/output.h"
+#include "dataplane/tcp/pmtu.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/rto.h"
 #include "dataplane/tcp/seq.h"
@@ -160,6 +161,7 @@ static void retransmit_expired(struct stream *s)
 	}
 	congestion_timeout(s);
 	s->retries++;
+	pmtu_timed_out(s);
 	/* Go back: the receiver's cumulative ACK will jump over what it kept. */
 	s->snd_nxt = s->snd_una;
 	s->flags &= ~(uint32_t)(F_TIMING | F_RETRANSMIT);

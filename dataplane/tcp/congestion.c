@@ -8,7 +8,7 @@
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
 
-enum { DUPLICATE_THRESHOLD = 3, CWND_CEILING = 1 << 30 };
+enum { CWND_CEILING = 1 << 30 };
 
 bool congestion_slow_start(struct stream *s, uint32_t acked)
 {
@@ -59,7 +59,10 @@ uint32_t congestion_room(const struct stream *s)
 
 	/* Each of the first two duplicate ACKs tells of a segment that has left the network; with
 	 * SACK pipe knows that by itself. */
-	if ((s->flags & (F_RECOVERY | F_LOSS | F_SACK)) == 0 && s->dupacks < DUPLICATE_THRESHOLD)
+	if (!s->stack->config.limited_transmit && (s->flags & (F_RECOVERY | F_LOSS)) == 0)
+		pipe = s->snd_nxt - s->snd_una;
+	else if ((s->flags & (F_RECOVERY | F_LOSS | F_SACK)) == 0 &&
+		 s->dupacks < s->stack->config.duplicate_threshold)
 		cwnd += (uint32_t)s->dupacks * s->mss;
 	return cwnd > pipe ? cwnd - pipe : 0;
 }
@@ -115,15 +118,17 @@ static bool may_recover(const struct stream *s)
 
 void congestion_duplicate_ack(struct stream *s)
 {
+	uint32_t threshold = s->stack->config.duplicate_threshold;
+
 	if (s->dupacks < UINT8_MAX)
 		s->dupacks++;
 	if ((s->flags & F_SACK) != 0)
 		return; /* congestion_delivered() follows */
 	if ((s->flags & F_RECOVERY) != 0) {
 		s->cwnd = u32_min(s->cwnd + s->mss, CWND_CEILING);
-	} else if (s->dupacks == DUPLICATE_THRESHOLD && may_recover(s)) {
+	} else if (s->dupacks == threshold && may_recover(s)) {
 		enter_recovery(s);
-		s->cwnd += DUPLICATE_THRESHOLD * s->mss;
+		s->cwnd += threshold * s->mss;
 		s->flags |= F_RETRANSMIT;
 	}
 }

@@ -185,10 +185,13 @@ static void learn_timestamp(struct stream *s, const struct segment *g)
 	    seq_le(g->seq, s->last_ack) && seq_ge(g->options.ts_value, s->ts_recent))
 		s->ts_recent = g->options.ts_value;
 	s->heard_ms = stack_now_ms(s->stack);
-	if ((s->flags & F_PERSIST) == 0)
+	if ((s->flags & F_PERSIST) == 0) {
+		if (s->probes > 0)
+			timers_start_idle(s); /* a keepalive was answered */
 		s->probes = 0;
-	else if ((s->flags & F_RELEASED) == 0)
+	} else if ((s->flags & F_RELEASED) == 0) {
 		timers_probe_answered(s);
+	}
 }
 
 static bool duplicate_to_report(const struct stream *s)

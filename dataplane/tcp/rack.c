@@ -6,7 +6,7 @@
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
 
-enum { MAX_ACK_DELAY_US = 200000, DUPLICATE_THRESHOLD = 3 };
+enum { MAX_ACK_DELAY_US = 200000 };
 
 static struct flight *flight_of(const struct stream *s)
 {
@@ -170,10 +170,11 @@ void rack_forget(struct stream *s)
 static bool threshold_reached(const struct stream *s)
 {
 	const struct scoreboard *k = s->active->board;
+	unsigned threshold = s->stack->config.duplicate_threshold;
 
-	return s->dupacks >= DUPLICATE_THRESHOLD ||
-	       (k != NULL && (k->n >= DUPLICATE_THRESHOLD ||
-			      sack_covered(s, s->snd_max) > (DUPLICATE_THRESHOLD - 1u) * s->mss));
+	return s->dupacks >= threshold ||
+	       (k != NULL &&
+		(k->n >= threshold || sack_covered(s, s->snd_max) > (threshold - 1) * s->mss));
 }
 
 /* Section 6.2, step 4 */
@@ -203,7 +204,11 @@ static bool overdue(const struct stream *s, const struct flight *f, const struct
 /* The part of run i that is lost, SACKed or not: begin..its return value. */
 static uint32_t lost_end(const struct stream *s, const struct flight *f, unsigned i, uint32_t begin)
 {
-	return overdue(s, f, &f->run[i]) ? outrun_end(f, &f->run[i], begin) : begin;
+	const struct flight_run *r = &f->run[i];
+
+	if (!s->stack->config.rack)
+		return r->again ? begin : seq_max(begin, seq_min(r->to, sack_lost_edge(s)));
+	return overdue(s, f, r) ? outrun_end(f, r, begin) : begin;
 }
 
 uint32_t rack_lost(const struct stream *s, uint32_t to)
@@ -256,9 +261,8 @@ static uint64_t reorder_deadline(const struct stream *s, const struct flight *f)
 {
 	uint32_t begin = s->snd_una, least = UINT32_MAX;
 
-	if (s->active->board == NULL)
+	if (s->active->board == NULL || !s->stack->config.rack)
 		return 0;
-
 	for (unsigned i = 0; i < f->n; begin = f->run[i++].to) {
 		uint32_t end = outrun_end(f, &f->run[i], begin);
 		if (end == begin || sack_between(s, begin, end) == end - begin ||
@@ -274,7 +278,8 @@ static uint64_t probe_deadline(const struct stream *s, const struct flight *f)
 {
 	uint64_t pto = 2ull * s->srtt_us, rto = s->due_us[DUE_RETRANSMIT];
 
-	if (f->probing || s->srtt_us == 0 || s->snd_una == s->snd_max || s->snd_wnd == 0)
+	if (!s->stack->config.tlp || f->probing || s->srtt_us == 0 || s->snd_una == s->snd_max ||
+	    s->snd_wnd == 0)
 		return 0;
 	if (s->snd_max - s->snd_una <= s->mss)
 		pto += MAX_ACK_DELAY_US;

@@ -184,6 +184,9 @@ bool receive_data(struct stream *s, uint32_t seq, const uint8_t *data, uint32_t 
 	/* Urgent: the window has promised this memory. */
 	n = store(s, seq, data, n, true);
 	s->rcv_nxt += n;
+	/* RFC 5681 section 4.2: at once, also when only a part of the hole is filled */
+	if (s->active != NULL && s->active->reorder != NULL)
+		s->flags |= F_ACK_NOW;
 	absorb(s);
 	return n > 0;
 }

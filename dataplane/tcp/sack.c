@@ -91,6 +91,21 @@ uint32_t sack_between(const struct stream *s, uint32_t from, uint32_t to)
 	return k != NULL ? ranges_covered(k->sacked, k->n, from, to) : 0;
 }
 
+uint32_t sack_lost_edge(const struct stream *s)
+{
+	const struct scoreboard *k = board(s);
+	unsigned threshold = s->stack->config.duplicate_threshold;
+	uint32_t bytes = 0;
+
+	for (unsigned i = k != NULL ? k->n : 0; i > 0; i--) {
+		const struct range *r = &k->sacked[i - 1];
+		bytes += r->to - r->from;
+		if (k->n - i + 1 >= threshold || bytes > (threshold - 1) * s->mss)
+			return r->from;
+	}
+	return s->snd_una;
+}
+
 uint32_t sack_pipe(const struct stream *s)
 {
 	return s->snd_nxt - s->snd_una - sack_covered(s, s->snd_nxt) - rack_lost(s, s->snd_nxt);
@@ -134,6 +149,10 @@ void sack_reduce(struct stream *s, uint32_t delivered)
 
 	if (k == NULL || k->flight == 0)
 		return;
+	if (!s->stack->config.prr) {
+		s->cwnd = s->ssthresh;
+		return;
+	}
 	k->delivered += delivered;
 	if (pipe > s->ssthresh) {
 		uint64_t due = ((uint64_t)k->delivered * s->ssthresh + k->flight - 1) / k->flight;

@@ -37,6 +37,8 @@ void sack_forget(struct stream *s);
 /* Numbers SACKed between snd_una and to. */
 uint32_t sack_covered(const struct stream *s, uint32_t to);
 uint32_t sack_between(const struct stream *s, uint32_t from, uint32_t to);
+/* RFC 6675 IsLost(): everything before this number that is not SACKed is lost; snd_una: nothing. */
+uint32_t sack_lost_edge(const struct stream *s);
 /* What is thought to be in the network. */
 uint32_t sack_pipe(const struct stream *s);
 /* Where the SACKed range that holds seq ends; seq itself if none does. */

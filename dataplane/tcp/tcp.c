@@ -46,6 +46,11 @@ void tcp_config_default(struct tcp_config *c)
 		.timestamps = true,
 		.sack = true,
 		.window_scaling = true,
+		.rack = true,
+		.tlp = true,
+		.prr = true,
+		.limited_transmit = true,
+		.duplicate_threshold = 3,
 		.dsack = true,
 		.hystart = true,
 		.blackhole_detection = true,
@@ -68,11 +73,12 @@ static bool settle_config(struct tcp_config *c)
 	}
 	if (c->init_window == 0)
 		c->init_window = c->receive_limit < 65535 ? c->receive_limit : 65535;
-	return c->ts_tick_us > 0 && c->mtu >= MTU_MIN && c->receive_scale <= SCALE_MAX &&
-	       c->init_window <= 65535 && c->max_streams > 0 && c->max_streams < FLOW_TIME_WAIT &&
-	       c->max_time_wait < FLOW_TIME_WAIT && c->init_cwnd > 0 &&
-	       c->congestion <= TCP_CONGESTION_CUBIC && c->syn_cookies <= TCP_COOKIES_ALWAYS &&
-	       c->ecn <= TCP_ECN_ON && (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
+	return c->ts_tick_us > 0 && c->duplicate_threshold > 0 && c->mtu >= MTU_MIN &&
+	       c->receive_scale <= SCALE_MAX && c->init_window <= 65535 && c->max_streams > 0 &&
+	       c->max_streams < FLOW_TIME_WAIT && c->max_time_wait < FLOW_TIME_WAIT &&
+	       c->init_cwnd > 0 && c->congestion <= TCP_CONGESTION_CUBIC &&
+	       c->syn_cookies <= TCP_COOKIES_ALWAYS && c->ecn <= TCP_ECN_ON &&
+	       (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
 	       c->rto_min_us <= c->rto_max_us && c->receive_limit <= c->receive_limit_max &&
 	       c->receive_limit_max <= 1u << 30 && c->send_limit <= 1u << 30;
 }

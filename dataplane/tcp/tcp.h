@@ -91,15 +91,20 @@ struct tcp_config {
 	uint32_t ts_tick_us;           /* of the timestamp clock */
 	uint32_t quick_acks;           /* tunable: the first so many segments are ACKed at once */
 	bool timestamps, window_scaling, sack;
-	bool blackhole_detection; /* smaller segments after timeouts in a row (RFC 4821) */
-	bool hystart;             /* leave slow start when the round trip grows (RFC 9406) */
-	bool dsack;               /* report duplicates (RFC 2883) */
-	bool random_isn;          /* false: the number drawn, with neither clock nor hash */
-	bool random_timestamps;   /* false: the clock without an offset */
-	bool restart_after_idle;  /* RFC 5681 section 4.1 */
-	bool drop_syn_fin;        /* a SYN with FIN is dropped; false: its FIN is ignored */
-	bool reset_after_close;   /* data after stream_close() draws RST (RFC 9293 section 3.6.1) */
-	bool tunable;             /* stream_tune() works (tuning.h) */
+	bool blackhole_detection;    /* smaller segments after timeouts in a row (RFC 4821) */
+	bool rack;                   /* loss by time (RFC 8985); false: by blocks (RFC 6675) */
+	bool tlp;                    /* probe the tail (RFC 8985 section 7) */
+	bool prr;                    /* RFC 6937; false: cwnd falls at once (RFC 6675) */
+	bool limited_transmit;       /* RFC 3042 */
+	uint8_t duplicate_threshold; /* RFC 5681: 3 */
+	bool hystart;                /* leave slow start when the round trip grows (RFC 9406) */
+	bool dsack;                  /* report duplicates (RFC 2883) */
+	bool random_isn;             /* false: the number drawn, with neither clock nor hash */
+	bool random_timestamps;      /* false: the clock without an offset */
+	bool restart_after_idle;     /* RFC 5681 section 4.1 */
+	bool drop_syn_fin;           /* a SYN with FIN is dropped; false: its FIN is ignored */
+	bool reset_after_close; /* data after stream_close() draws RST (RFC 9293 section 3.6.1) */
+	bool tunable;           /* stream_tune() works (tuning.h) */
 };
 void tcp_config_default(struct tcp_config *c);
 

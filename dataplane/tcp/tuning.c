@@ -64,6 +64,8 @@ int stream_tune(struct stream *s, const struct stream_tuning *tuning)
 		    mine->keep_idle_s != tuning->keep_idle_s ||
 		    mine->keep_interval_s != tuning->keep_interval_s;
 	*mine = *tuning;
+	if (tuning->quick_ack && s->due_us[DUE_ACK] != 0)
+		s->flags |= F_ACK_NOW;
 	if (s->state == TCP_SYN_SENT && s->snd_nxt == s->snd_una)
 		tuning_birth(s, tuning);
 	if (keep && s->state >= TCP_ESTABLISHED && s->state != TCP_TIME_WAIT)

@@ -82,7 +82,10 @@ static bool is_duplicate(const struct stream *s, const struct segment *g)
 static void learn_window(struct stream *s, const struct segment *g)
 {
 	if (seq_lt(s->snd_wl1, g->seq) || (s->snd_wl1 == g->seq && seq_le(s->snd_wl2, g->ack))) {
-		s->snd_wnd = offered(s, g);
+		uint32_t window = offered(s, g);
+		if ((window == 0) != (s->snd_wnd == 0))
+			trace(s, TCP_EVENT_PEER_WINDOW, window);
+		s->snd_wnd = window;
 		s->snd_wnd_max = u32_max(s->snd_wnd_max, s->snd_wnd);
 		s->snd_wl1 = g->seq;
 		s->snd_wl2 = g->ack;

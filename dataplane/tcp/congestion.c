@@ -106,6 +106,7 @@ static void enter_recovery(struct stream *s)
 	count(s->stack, tcp_fast_retransmits);
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
+	trace(s, TCP_EVENT_RECOVERY, s->ssthresh);
 	s->active->recover = s->snd_max;
 	s->flags |= F_RECOVERY;
 	ecn_reduced(s);

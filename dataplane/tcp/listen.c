@@ -92,7 +92,7 @@ static struct stream *birth(struct listener *l, struct tcp_stack *t, const struc
 	}
 	if (l->l.tuning != NULL)
 		tuning_birth(s, l->l.tuning);
-	s->state = TCP_SYN_RCVD;
+	stream_enter(s, TCP_SYN_RCVD);
 	s->flags = F_PASSIVE | F_HALF_OPEN;
 	s->listener = l;
 	l->half_open++;

@@ -321,6 +321,7 @@ void rack_expired(struct stream *s)
 	f->due_is_probe = false;
 	if (probe) {
 		count(s->stack, tcp_tail_probes);
+		trace(s, TCP_EVENT_TAIL_PROBE, s->snd_max - s->snd_una);
 		s->flags |= F_TAIL_PROBE;
 		return;
 	}

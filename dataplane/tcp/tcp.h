@@ -88,8 +88,9 @@ struct tcp_config {
 	uint32_t time_wait_us, fin_wait2_us;
 	uint32_t keep_idle_s, keep_interval_s, keep_count;
 	uint32_t challenge_acks_per_s; /* RFC 5961 section 7 */
-	uint32_t ts_tick_us;           /* of the timestamp clock */
-	uint32_t quick_acks;           /* tunable: the first so many segments are ACKed at once */
+	uint32_t trace_events; /* kept for tcp_trace_read() (trace.h); a power of two, or 0 */
+	uint32_t ts_tick_us;   /* of the timestamp clock */
+	uint32_t quick_acks;   /* tunable: the first so many segments are ACKed at once */
 	bool timestamps, window_scaling, sack;
 	bool blackhole_detection;    /* smaller segments after timeouts in a row (RFC 4821) */
 	bool rack;                   /* loss by time (RFC 8985); false: by blocks (RFC 6675) */

@@ -1,6 +1,8 @@
 /* congestion.c - NewReno */
 #include "dataplane/tcp/congestion.h"
 
+#include "dataplane/tcp/ecn.h"
+#include "dataplane/tcp/hystart.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/seq.h"
@@ -15,7 +17,7 @@ bool congestion_slow_start(struct stream *s, uint32_t acked)
 
 	if (s->cwnd >= s->ssthresh)
 		return false;
-	s->cwnd += u32_min(acked, limit);
+	s->cwnd += u32_min(acked, limit) / hystart_divisor(s);
 	return true;
 }
 
@@ -104,8 +106,10 @@ static void enter_recovery(struct stream *s)
 	count(s->stack, tcp_fast_retransmits);
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
+	trace(s, TCP_EVENT_RECOVERY, s->ssthresh);
 	s->active->recover = s->snd_max;
 	s->flags |= F_RECOVERY;
+	ecn_reduced(s);
 }
 
 static bool may_recover(const struct stream *s)
@@ -144,12 +148,18 @@ void congestion_delivered(struct stream *s, uint32_t delivered)
 		s->cwnd = u32_max(s->cwnd, sack_pipe(s) + s->mss);
 }
 
-void congestion_probe_repaired(struct stream *s)
+bool congestion_marked(struct stream *s)
 {
 	if (!may_recover(s))
-		return;
+		return false;
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = u32_min(s->cwnd, s->ssthresh);
+	return true;
+}
+
+void congestion_probe_repaired(struct stream *s)
+{
+	congestion_marked(s);
 }
 
 void congestion_timeout(struct stream *s)
@@ -166,6 +176,7 @@ void congestion_timeout(struct stream *s)
 	s->active->acked_bytes = 0;
 	s->active->recover = s->snd_max;
 	s->flags |= F_LOSS;
+	ecn_reduced(s);
 }
 
 void congestion_restart(struct stream *s)

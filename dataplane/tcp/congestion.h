@@ -35,6 +35,8 @@ void congestion_acked(struct stream *s, uint32_t acked);
 void congestion_duplicate_ack(struct stream *s);
 /* Where SACK was negotiated: an ACK has told of so many bytes delivered. */
 void congestion_delivered(struct stream *s, uint32_t delivered);
+/* The peer has seen a mark of congestion (RFC 3168); false: the window was reduced already. */
+bool congestion_marked(struct stream *s);
 /* A tail loss probe has repaired a loss that no recovery was told of. */
 void congestion_probe_repaired(struct stream *s);
 /* The retransmission timer has expired; called before retries counts it. */

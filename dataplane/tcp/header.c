@@ -2,6 +2,7 @@
 #include "dataplane/tcp/header.h"
 
 #include "dataplane/tcp/checksum.h"
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/output.h"
 #include "dataplane/tcp/receive.h"
@@ -143,12 +144,18 @@ bool header_send(struct stream *s, const struct header_segment *h)
 		x.ack = s->rcv_nxt;
 	if ((h->flags & WIRE_RST) == 0)
 		x.window = window_field(s, h->flags);
+	if (x.window == 0 && s->state == TCP_ESTABLISHED && (h->flags & WIRE_RST) == 0)
+		trace(s, TCP_EVENT_OUR_WINDOW, receive_unread(s));
+	if ((s->flags & F_ECN) != 0)
+		ecn_mark(s, h, &x.flags, &x.tos);
 	if ((h->flags & WIRE_SYN) == 0) {
 		x.options = options;
 		x.option_bytes = running_options(s, h, options);
 	}
 	if (!transmit(t, s, &x, h->control))
 		return false;
+	if ((x.flags & WIRE_CWR) != 0 && (x.flags & WIRE_SYN) == 0)
+		s->flags &= ~(uint32_t)F_CWR;
 	if ((h->flags & WIRE_ACK) != 0) {
 		s->last_ack = s->rcv_nxt;
 		s->flags &= ~(uint32_t)F_ACK_NOW;
@@ -160,15 +167,17 @@ bool header_send(struct stream *s, const struct header_segment *h)
 
 void output_bare(struct tcp_stack *t, const struct bare_segment *b)
 {
-	uint8_t timestamp[OPTION_TIMESTAMP_BYTES];
+	uint8_t options[OPTIONS_MAX_BYTES];
 	struct parts x = {.key = b->key,
 			  .seq = b->seq,
 			  .ack = b->ack,
 			  .flags = b->flags,
 			  .window = b->window,
-			  .options = timestamp};
+			  .options = options};
 
-	if (b->timestamps)
-		x.option_bytes = options_write_timestamp(timestamp, b->ts_value, b->ts_echo);
+	if (b->syn != NULL)
+		x.option_bytes = options_write_syn(options, b->syn, t->config.option_layout);
+	else if (b->timestamps)
+		x.option_bytes = options_write_timestamp(options, b->ts_value, b->ts_echo);
 	transmit(t, NULL, &x, true);
 }

@@ -1,6 +1,7 @@
 /* input.c - the steps of RFC 9293 section 3.10.7 in their order, with RFC 5961 and RFC 7323 */
 #include "dataplane/tcp/input.h"
 
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/listen.h"
 #include "dataplane/tcp/output.h"
 #include "dataplane/tcp/receive.h"
@@ -54,7 +55,7 @@ enum tcp_verdict input_syn_sent(struct stream *s, const struct segment *g)
 	bool ack = (g->flags & WIRE_ACK) != 0;
 
 	if (ack && (seq_le(g->ack, s->snd_una) || seq_gt(g->ack, s->snd_max))) {
-		count(s->stack, tcp_bad_ack);
+		count_drop(s, tcp_bad_ack);
 		output_reset_reply(s->stack, g);
 		return TCP_ACCEPTED;
 	}
@@ -66,13 +67,14 @@ enum tcp_verdict input_syn_sent(struct stream *s, const struct segment *g)
 	}
 	if ((g->flags & WIRE_SYN) == 0 ||
 	    ((g->flags & WIRE_FIN) != 0 && s->stack->config.drop_syn_fin)) {
-		count(s->stack, tcp_bad_flags);
+		count_drop(s, tcp_bad_flags);
 		return TCP_MALFORMED;
 	}
 	state_learn_syn(s, &g->options, g->seq, g->window);
+	ecn_learn_syn(s, g->flags);
 	if (!ack) {
 		/* Simultaneous open: our SYN goes out again, with an ACK. */
-		s->state = TCP_SYN_RCVD;
+		stream_enter(s, TCP_SYN_RCVD);
 		s->flags |= F_RETRANSMIT;
 		return TCP_ACCEPTED;
 	}
@@ -107,6 +109,15 @@ static bool in_window(const struct stream *s, const struct segment *g)
 	return seq_lt(g->seq, s->rcv_right) && seq_gt(g->seq + length, s->rcv_nxt);
 }
 
+/* An ACK without data that a newer one has overtaken on its way, say in another queue: it tells
+ * nothing, and nobody waits for an answer to it. */
+static bool overtaken(const struct stream *s, const struct segment *g)
+{
+	return segment_length(g) == 0 && (g->flags & (WIRE_RST | WIRE_ACK)) == WIRE_ACK &&
+	       s->state >= TCP_ESTABLISHED && seq_le(g->ack, s->snd_una) &&
+	       seq_ge(g->ack, s->snd_una - s->snd_wnd_max) && in_window(s, g);
+}
+
 /* A segment not to be processed is answered, or both ends could wait for ever; without data at
  * the rate of challenge ACKs, or both could answer for ever. */
 static void answer_dropped(struct stream *s, const struct segment *g)
@@ -126,6 +137,7 @@ static void reset_input(struct stream *s, const struct segment *g)
 		return;
 	}
 	count(s->stack, tcp_rst_in);
+	trace(s, TCP_EVENT_RST_IN, (uint32_t)s->state << 8);
 	state_die(s, s->state == TCP_SYN_RCVD ? STREAM_END_REFUSED : STREAM_END_RESET);
 }
 
@@ -136,6 +148,7 @@ static bool handshake_syn(struct stream *s, struct segment *g)
 	    g->seq + 1 != s->rcv_nxt)
 		return false;
 	if ((g->flags & WIRE_ACK) == 0) {
+		ecn_learn_syn(s, g->flags);
 		if (output_challenge_allowed(s->stack))
 			output_syn(s);
 		return true;
@@ -173,10 +186,13 @@ static void learn_timestamp(struct stream *s, const struct segment *g)
 	    seq_le(g->seq, s->last_ack) && seq_ge(g->options.ts_value, s->ts_recent))
 		s->ts_recent = g->options.ts_value;
 	s->heard_ms = stack_now_ms(s->stack);
-	if ((s->flags & F_PERSIST) == 0)
+	if ((s->flags & F_PERSIST) == 0) {
+		if (s->probes > 0)
+			timers_start_idle(s); /* a keepalive was answered */
 		s->probes = 0;
-	else if ((s->flags & F_RELEASED) == 0)
+	} else if ((s->flags & F_RELEASED) == 0) {
 		timers_probe_answered(s);
+	}
 }
 
 static bool duplicate_to_report(const struct stream *s)
@@ -221,7 +237,7 @@ static void payload_input(struct stream *s, struct segment *g)
 
 static enum tcp_verdict dropped(struct stream *s, const struct segment *g, enum tcp_counter why)
 {
-	count(s->stack, why);
+	count_drop(s, why);
 	if (why == tcp_out_of_window && g->bytes > 0 && seq_le(g->seq + g->bytes, s->rcv_nxt))
 		receive_note_duplicate(s, g->seq, g->seq + g->bytes);
 	answer_dropped(s, g);
@@ -232,12 +248,12 @@ static enum tcp_verdict dropped(struct stream *s, const struct segment *g, enum 
 static enum tcp_verdict handshake_ack(struct stream *s, const struct segment *g)
 {
 	if (seq_le(g->ack, s->snd_una) || seq_gt(g->ack, s->snd_max)) {
-		count(s->stack, tcp_bad_ack);
+		count_drop(s, tcp_bad_ack);
 		output_reset_reply(s->stack, g);
 		return TCP_REFUSED;
 	}
 	if ((s->flags & F_HALF_OPEN) != 0 && listen_is_full(s)) {
-		count(s->stack, tcp_syn_backlog_full);
+		count_drop(s, tcp_syn_backlog_full);
 		return TCP_REFUSED;
 	}
 	syn_acked(s, g);
@@ -250,8 +266,12 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 {
 	if (handshake_syn(s, g))
 		return TCP_ACCEPTED;
-	if ((g->flags & WIRE_RST) == 0 && paws_rejects(s, g))
-		return dropped(s, g, tcp_paws_dropped);
+	if ((g->flags & WIRE_RST) == 0 && paws_rejects(s, g)) {
+		if (!overtaken(s, g))
+			return dropped(s, g, tcp_paws_dropped);
+		count(s->stack, tcp_late_acks);
+		return TCP_ACCEPTED;
+	}
 	if (!in_window(s, g))
 		return dropped(s, g,
 			       (g->flags & WIRE_RST) != 0 ? tcp_rst_ignored : tcp_out_of_window);
@@ -264,7 +284,7 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 		return TCP_ACCEPTED;
 	}
 	if ((g->flags & WIRE_ACK) == 0) {
-		count(s->stack, tcp_bad_flags);
+		count_drop(s, tcp_bad_flags);
 		return TCP_MALFORMED;
 	}
 	if (s->state == TCP_SYN_RCVD) {
@@ -273,12 +293,14 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 			return v;
 	}
 	if (!ack_acceptable(s, g)) {
-		count(s->stack, tcp_bad_ack);
+		count_drop(s, tcp_bad_ack);
 		output_challenge_ack(s);
 		return TCP_ACCEPTED;
 	}
 	learn_timestamp(s, g);
 	trim(s, g);
+	if ((s->flags & F_ECN) != 0)
+		ecn_received(s, g);
 	input_ack(s, g);
 	if (s->state != TCP_CLOSED && (s->flags & F_FIN_RECEIVED) == 0 &&
 	    (g->bytes > 0 || (g->flags & WIRE_FIN) != 0) && !too_late(s, g))

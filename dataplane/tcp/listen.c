@@ -1,17 +1,24 @@
-/* listen.c - backlog bounded by listener; nothing is allocated before every check has passed */
+/* listen.c - half-open connections up to the backlog, cookies beyond it; nothing is allocated
+ * before every check has passed */
 #include "dataplane/tcp/listen.h"
 
+#include "dataplane/tcp/ecn.h"
+#include "dataplane/tcp/input.h"
 #include "dataplane/tcp/isn.h"
 #include "dataplane/tcp/output.h"
 #include "dataplane/tcp/segment.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/state.h"
+#include "dataplane/tcp/syn_cookie.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-enum { REFUSE_PERCENT = 95 }; /* of the chunk pool */
+/* Of the chunk pool: from here on no half-open connection is kept; none is begun */
+enum { COOKIE_PERCENT = 90, REFUSE_PERCENT = 95 };
+/* An ACK is taken for the answer to a cookie so long after the last one went */
+enum { COOKIE_LIFE_US = 128000000 };
 
 struct listener {
 	struct list link;
@@ -74,33 +81,107 @@ static enum tcp_verdict refuse(struct tcp_stack *t, enum tcp_counter why)
 	return TCP_REFUSED;
 }
 
-static enum tcp_verdict birth(struct listener *l, struct tcp_stack *t, const struct segment *g,
-			      uint32_t hash, const uint32_t *isn_above)
+static struct stream *birth(struct listener *l, struct tcp_stack *t, const struct segment *g,
+			    uint32_t hash, uint32_t iss)
 {
 	struct stream *s = state_birth(t, &g->key, hash);
 
-	if (s == NULL)
-		return refuse(t, tcp_streams_full);
-	uint32_t iss = isn_choose(t, &g->key);
-	if (isn_above != NULL && seq_le(iss, *isn_above))
-		iss = *isn_above + 1 + (uint32_t)(shard_random(t->shard) & 0xffff);
+	if (s == NULL) {
+		count(t, tcp_streams_full);
+		return NULL;
+	}
 	if (l->l.tuning != NULL)
 		tuning_birth(s, l->l.tuning);
-	s->state = TCP_SYN_RCVD;
-	s->flags = F_PASSIVE | F_HALF_OPEN | F_RETRANSMIT;
+	stream_enter(s, TCP_SYN_RCVD);
+	s->flags = F_PASSIVE | F_HALF_OPEN;
 	s->listener = l;
 	l->half_open++;
 	s->snd_una = s->snd_nxt = s->snd_max = iss;
 	s->snd_end = iss + 1;
-	state_learn_syn(s, &g->options, g->seq, g->window);
 	stream_touch(s);
+	return s;
+}
+
+static enum tcp_verdict keep_syn(struct listener *l, struct tcp_stack *t, const struct segment *g,
+				 uint32_t hash, const uint32_t *isn_above)
+{
+	struct ip_addr peer = flow_ip(g->key.peer);
+
+	if (l->l.admit != NULL && !l->l.admit(l->l.user, &peer))
+		return refuse(t, tcp_syn_refused);
+	uint32_t iss = isn_choose(t, &g->key);
+	if (isn_above != NULL && seq_le(iss, *isn_above))
+		iss = *isn_above + 1 + (uint32_t)(shard_random(t->shard) & 0xffff);
+	struct stream *s = birth(l, t, g, hash, iss);
+	if (s == NULL)
+		return TCP_REFUSED;
+	s->flags |= F_RETRANSMIT;
+	state_learn_syn(s, &g->options, g->seq, g->window);
+	ecn_learn_syn(s, g->flags);
 	return TCP_ACCEPTED;
+}
+
+/* The SYN-ACK as output_syn() would send it, from the SYN alone. */
+static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, const struct segment *g)
+{
+	const struct stream_tuning *tuning = l->l.tuning != NULL ? l->l.tuning : &t->tuning;
+	struct syn_cookie c;
+
+	syn_cookie_make(t, g, &c);
+	struct tcp_options o = c.options;
+	o.has_mss = true;
+	o.mss = output_mss_to(t, &g->key, tuning->mss);
+	o.scale = t->config.receive_scale;
+	o.ts_echo = c.options.ts_value;
+	o.ts_value = syn_cookie_timestamp(&c, stack_ticks(t) + isn_timestamp_offset(t, &g->key));
+	struct bare_segment b = {
+		.key = &g->key,
+		.seq = c.iss,
+		.ack = g->seq + 1,
+		.flags = (uint8_t)(WIRE_SYN | WIRE_ACK | (c.ecn ? WIRE_ECE : 0)),
+		.window = (uint16_t)u32_min(tuning->init_window, 65535),
+		.syn = &o,
+	};
+	output_bare(t, &b);
+	t->cookie_us = stack_now(t);
+	count(t, tcp_cookies_sent);
+}
+
+static bool under_pressure(const struct tcp_stack *t, const struct listener *l)
+{
+	return l->half_open >= t->config.syn_backlog ||
+	       chunk_pool_percent(t->shard->chunks) >= COOKIE_PERCENT;
+}
+
+static bool wants_cookie(const struct tcp_stack *t, const struct listener *l)
+{
+	return t->config.syn_cookies == TCP_COOKIES_ALWAYS ||
+	       (t->config.syn_cookies == TCP_COOKIES_UNDER_PRESSURE && under_pressure(t, l));
+}
+
+static bool within_budget(struct tcp_stack *t)
+{
+	uint64_t limit = t->config.synacks_per_s, now = stack_now(t);
+	struct budget *b = &t->synacks;
+
+	if (limit == 0)
+		return true;
+	uint64_t most = limit / 10 + 1, earned = (now - b->at_us) * limit / 1000000;
+	if (b->at_us == 0 || earned >= most)
+		*b = (struct budget){now, (uint32_t)most};
+	else if (earned > 0)
+		*b = (struct budget){b->at_us + earned * 1000000 / limit,
+				     u32_min(b->left + (uint32_t)earned, (uint32_t)most)};
+	if (b->left == 0)
+		return false;
+	b->left--;
+	return true;
 }
 
 static enum tcp_verdict syn_input(struct tcp_stack *t, const struct segment *g, uint32_t hash,
 				  const uint32_t *isn_above)
 {
-	struct ip_addr local = flow_ip(g->key.local), peer = flow_ip(g->key.peer);
+	struct ip_addr local = flow_ip(g->key.local);
 	struct listener *l = find(t, &local, g->key.local_port);
 
 	if (l == NULL || t->stopped) {
@@ -114,16 +195,70 @@ static enum tcp_verdict syn_input(struct tcp_stack *t, const struct segment *g, 
 		return refuse(t, tcp_syn_refused);
 	if (l->l.full != NULL && l->l.full(l->l.user))
 		return refuse(t, tcp_syn_backlog_full);
+	if (!within_budget(t))
+		return refuse(t, tcp_syn_limited);
+	if (wants_cookie(t, l)) {
+		answer_by_cookie(l, t, g);
+		return TCP_ACCEPTED;
+	}
 	if (l->half_open >= t->config.syn_backlog)
 		return refuse(t, tcp_syn_backlog_full);
-	if (l->l.admit != NULL && !l->l.admit(l->l.user, &peer))
-		return refuse(t, tcp_syn_refused);
-	return birth(l, t, g, hash, isn_above);
+	return keep_syn(l, t, g, hash, isn_above);
 }
 
-enum tcp_verdict listen_input(struct tcp_stack *t, const struct segment *g, uint32_t hash,
+/* The peer believes that it is connected: silence would make it wait for our greeting. */
+static enum tcp_verdict refuse_established(struct tcp_stack *t, const struct segment *g,
+					   enum tcp_counter why)
+{
+	output_reset_reply(t, g);
+	return refuse(t, why);
+}
+
+/* The connection of a cookie begins where the handshake of any other ends. */
+static enum tcp_verdict cookie_input(struct listener *l, struct tcp_stack *t, struct segment *g,
+				     uint32_t hash)
+{
+	struct ip_addr peer = flow_ip(g->key.peer);
+	struct syn_cookie c;
+
+	if (!syn_cookie_check(t, g, &c))
+		return refuse_established(t, g, tcp_cookies_bad);
+	if (chunk_pool_percent(t->shard->chunks) >= REFUSE_PERCENT || t->stopped)
+		return refuse_established(t, g, tcp_syn_refused);
+	if (l->l.full != NULL && l->l.full(l->l.user))
+		return refuse(t, tcp_syn_backlog_full);
+	if (l->l.admit != NULL && !l->l.admit(l->l.user, &peer))
+		return refuse_established(t, g, tcp_syn_refused);
+	struct stream *s = birth(l, t, g, hash, c.iss);
+	if (s == NULL) {
+		output_reset_reply(t, g);
+		return TCP_REFUSED;
+	}
+	state_learn_syn(s, &c.options, g->seq - 1, 0);
+	s->snd_nxt = s->snd_max = c.iss + 1;
+	if (c.ecn)
+		s->flags |= F_ECN;
+	count(t, tcp_cookies_accepted);
+	enum tcp_verdict v = input_synchronized(s, g);
+	assert(s->state != TCP_SYN_RCVD);
+	return v;
+}
+
+static struct listener *awaits_cookies(struct tcp_stack *t, const struct segment *g)
+{
+	struct ip_addr local = flow_ip(g->key.local);
+
+	if ((g->flags & (WIRE_ACK | WIRE_SYN)) != WIRE_ACK || t->cookie_us == 0 ||
+	    stack_now(t) - t->cookie_us > COOKIE_LIFE_US)
+		return NULL;
+	return find(t, &local, g->key.local_port);
+}
+
+enum tcp_verdict listen_input(struct tcp_stack *t, struct segment *g, uint32_t hash,
 			      const uint32_t *isn_above)
 {
+	struct listener *l;
+
 	if ((g->flags & WIRE_RST) != 0) {
 		count(t, tcp_rst_ignored);
 		return TCP_NO_LISTENER;
@@ -134,6 +269,8 @@ enum tcp_verdict listen_input(struct tcp_stack *t, const struct segment *g, uint
 	}
 	if ((g->flags & (WIRE_SYN | WIRE_ACK)) == WIRE_SYN)
 		return syn_input(t, g, hash, isn_above);
+	if ((l = awaits_cookies(t, g)) != NULL)
+		return cookie_input(l, t, g, hash);
 	count(t, tcp_no_flow);
 	output_reset_reply(t, g);
 	return TCP_NO_LISTENER;

@@ -8,8 +8,9 @@
 struct segment;
 struct stream;
 
-/* A segment of no known flow.  isn_above: NULL, or what the ISN must exceed (RFC 6191). */
-enum tcp_verdict listen_input(struct tcp_stack *t, const struct segment *g, uint32_t hash,
+/* A segment of no known flow: a SYN, or the answer to a cookie.  isn_above: NULL, or what the ISN
+ * must exceed (RFC 6191). */
+enum tcp_verdict listen_input(struct tcp_stack *t, struct segment *g, uint32_t hash,
 			      const uint32_t *isn_above);
 /* Does its listener refuse to let s be established now? */
 bool listen_is_full(const struct stream *s);

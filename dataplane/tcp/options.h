@@ -17,6 +17,8 @@
 #include <stdint.h>
 
 enum { OPTIONS_MAX_BYTES = 40, OPTION_TIMESTAMP_BYTES = 12, OPTION_SACK_BLOCKS = 4 };
+/* Without the option (RFC 9293 section 3.7.1) */
+enum { OPTION_MSS_DEFAULT_IP4 = 536, OPTION_MSS_DEFAULT_IP6 = 1220 };
 
 struct tcp_options {
 	bool has_mss, has_scale, has_timestamp, sack_permitted;

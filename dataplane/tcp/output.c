@@ -2,6 +2,7 @@
 #include "dataplane/tcp/output.h"
 
 #include "dataplane/tcp/congestion.h"
+#include "dataplane/tcp/ecn.h"
 #include "dataplane/tcp/header.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/receive.h"
@@ -12,15 +13,20 @@
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/timers.h"
 
-uint16_t output_mss(const struct stream *s)
+uint16_t output_mss_to(const struct tcp_stack *t, const struct flow_key *peer, uint16_t bound)
 {
-	const struct tcp_config *c = &s->stack->config;
-	unsigned ip = flow_is_ip4(s->key.peer) ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
-	uint16_t mss = (uint16_t)(c->mtu - ip - WIRE_TCP_BYTES), bound = stream_tuning(s)->mss;
+	const struct tcp_config *c = &t->config;
+	unsigned ip = flow_is_ip4(peer->peer) ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
+	uint16_t mss = (uint16_t)(c->mtu - ip - WIRE_TCP_BYTES);
 
 	if (c->mss != 0 && c->mss < mss)
 		mss = c->mss;
 	return bound != 0 && bound < mss ? bound : mss;
+}
+
+uint16_t output_mss(const struct stream *s)
+{
+	return output_mss_to(s->stack, &s->key, stream_tuning(s)->mss);
 }
 
 static bool fin_outstanding(const struct stream *s)
@@ -48,8 +54,10 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 		return false;
 	uint32_t end = seq + n + fin;
 	bool again = seq_lt(seq, s->snd_max);
-	if (again)
+	if (again) {
 		count(s->stack, tcp_retransmits);
+		trace(s, TCP_EVENT_RETRANSMIT, n);
+	}
 	if (again && (s->flags & F_TIMING) != 0 && seq_lt(seq, s->active->timed_seq))
 		s->flags &= ~(uint32_t)F_TIMING; /* Karn's rule */
 	if (!again && n > 0 && (s->flags & F_TIMING) == 0) {
@@ -335,14 +343,17 @@ void output_syn(struct stream *s)
 
 	if (s->state == TCP_SYN_RCVD)
 		h.flags |= WIRE_ACK;
+	h.flags |= ecn_syn_flags(s);
 	h.options = options;
 	h.option_bytes = options_write_syn(options, &o, s->stack->config.option_layout);
 	if (!header_send(s, &h)) {
 		s->flags |= F_RETRANSMIT;
 		return;
 	}
-	if (seq_lt(s->snd_una, s->snd_max))
+	if (seq_lt(s->snd_una, s->snd_max)) {
 		count(s->stack, tcp_retransmits);
+		trace(s, TCP_EVENT_RETRANSMIT, 0);
+	}
 	s->flags &= ~(uint32_t)F_RETRANSMIT;
 	s->snd_nxt = s->snd_max = s->snd_una + 1;
 	if (s->due_us[DUE_RETRANSMIT] == 0)
@@ -354,6 +365,7 @@ void output_reset(struct stream *s)
 	struct header_segment h = {
 		.seq = s->snd_max, .flags = WIRE_RST | WIRE_ACK, .control = true};
 
+	trace(s, TCP_EVENT_RST_OUT, (uint32_t)s->state << 8);
 	if (header_send(s, &h))
 		count(s->stack, tcp_rst_out);
 }

@@ -17,6 +17,7 @@
 struct stream;
 struct tcp_stack;
 struct segment;
+struct tcp_options;
 
 /* All that the state of s calls for: SYN, retransmission, new data, FIN, ACK. */
 bool output_stream(struct stream *s);
@@ -33,6 +34,7 @@ struct bare_segment {
 	uint32_t seq, ack;
 	uint8_t flags;
 	uint16_t window;
+	const struct tcp_options *syn; /* options of a SYN; NULL: timestamps decides */
 	bool timestamps;
 	uint32_t ts_value, ts_echo;
 };
@@ -42,7 +44,8 @@ void output_reset_reply(struct tcp_stack *t, const struct segment *g);
 /* Whether the budget has room for one more challenge ACK; takes it. */
 bool output_challenge_allowed(struct tcp_stack *t);
 
-/* The MSS we announce to this peer. */
+/* The MSS we announce to this peer; bound: of the stream's tuning, 0: none. */
 uint16_t output_mss(const struct stream *s);
+uint16_t output_mss_to(const struct tcp_stack *t, const struct flow_key *peer, uint16_t bound);
 
 #endif

@@ -64,7 +64,7 @@ static uint32_t store(struct stream *s, uint32_t seq, const uint8_t *data, uint3
 		done += m;
 	}
 	if (done < n)
-		count(s->stack, tcp_receive_no_memory);
+		count_drop(s, tcp_receive_no_memory);
 	return done;
 }
 
@@ -120,7 +120,7 @@ static void beyond_hole(struct stream *s, uint32_t seq, const uint8_t *data, uin
 		return;
 	struct reorder *r = reorder_of(s);
 	if (r == NULL || !ranges_fit(r->range, r->n, REORDER_RANGES, seq, seq + n)) {
-		count(s->stack, r == NULL ? tcp_receive_no_memory : tcp_reorder_full);
+		count_drop(s, r == NULL ? tcp_receive_no_memory : tcp_reorder_full);
 		return;
 	}
 	n = store(s, seq, data, n, false);
@@ -184,6 +184,9 @@ bool receive_data(struct stream *s, uint32_t seq, const uint8_t *data, uint32_t 
 	/* Urgent: the window has promised this memory. */
 	n = store(s, seq, data, n, true);
 	s->rcv_nxt += n;
+	/* RFC 5681 section 4.2: at once, also when only a part of the hole is filled */
+	if (s->active != NULL && s->active->reorder != NULL)
+		s->flags |= F_ACK_NOW;
 	absorb(s);
 	return n > 0;
 }

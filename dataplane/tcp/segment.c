@@ -49,6 +49,7 @@ enum tcp_verdict segment_parse(struct tcp_stack *t, const struct tcp_packet *p, 
 	g->seq = wire_get32(h + 4);
 	g->ack = wire_get32(h + 8);
 	g->flags = h[13];
+	g->ce = (p->tos & WIRE_ECN_MASK) == WIRE_CE;
 	g->unscaled = (g->flags & WIRE_SYN) != 0;
 	g->window = wire_get16(h + 14);
 	g->data = h + header;

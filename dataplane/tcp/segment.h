@@ -14,6 +14,7 @@ struct segment {
 	uint32_t bytes;  /* of payload */
 	uint16_t window; /* as on the wire */
 	uint8_t flags;   /* WIRE_... */
+	bool ce;         /* a router has marked the packet (RFC 3168) */
 	bool unscaled;   /* the window field is of a SYN */
 	const uint8_t *data;
 	struct tcp_options options;

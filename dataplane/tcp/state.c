@@ -16,7 +16,7 @@
 
 /* Bounds on what a peer may call its MSS: below, headers would outweigh payload without end
  * (CVE-2019-11479). */
-enum { MSS_FLOOR = 64, MSS_DEFAULT_IP4 = 536, MSS_DEFAULT_IP6 = 1220 };
+enum { MSS_FLOOR = 64 };
 
 /* CLOSED: no transition */
 static const uint8_t on_close[TCP_STATES] = {
@@ -36,7 +36,7 @@ static const uint8_t on_fin_acked[TCP_STATES] = {
 
 static void enter(struct stream *s, enum tcp_state state)
 {
-	s->state = state;
+	stream_enter(s, state);
 	timers_start_idle(s);
 }
 
@@ -65,7 +65,8 @@ struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint
 static void learn_mss(struct stream *s, const struct tcp_options *o)
 {
 	uint16_t ours = output_mss(s);
-	uint16_t theirs = flow_is_ip4(s->key.peer) ? MSS_DEFAULT_IP4 : MSS_DEFAULT_IP6;
+	uint16_t theirs =
+		flow_is_ip4(s->key.peer) ? OPTION_MSS_DEFAULT_IP4 : OPTION_MSS_DEFAULT_IP6;
 
 	if (o->has_mss)
 		theirs = o->mss < MSS_FLOOR ? MSS_FLOOR : o->mss;
@@ -109,6 +110,8 @@ void state_established(struct stream *s)
 		s->rto_us = u32_max(s->rto_us, 3000000);
 	s->retries = 0;
 	count(t, (s->flags & F_PASSIVE) != 0 ? tcp_accepted : tcp_connected);
+	if ((s->flags & F_ECN) != 0)
+		count(t, tcp_ecn_agreed);
 	enter(s, TCP_ESTABLISHED);
 	if ((s->flags & F_HALF_OPEN) != 0)
 		listen_promote(s);
@@ -149,7 +152,7 @@ void state_die(struct stream *s, enum stream_end why)
 
 	if (s->state == TCP_CLOSED)
 		return;
-	s->state = TCP_CLOSED;
+	stream_enter(s, TCP_CLOSED);
 	timers_stop_all(s);
 	flow_remove(&s->stack->flows, s->hash, (uint32_t)s->handle);
 	if ((s->flags & F_HALF_OPEN) != 0)
@@ -164,7 +167,7 @@ void state_die(struct stream *s, enum stream_end why)
 void state_shrink(struct stream *s)
 {
 	time_wait_enter(s);
-	s->state = TCP_CLOSED;
+	stream_enter(s, TCP_CLOSED);
 	timers_stop_all(s);
 }
 

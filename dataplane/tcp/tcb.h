@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/timer.h"
 #include "dataplane/tcp/flow_table.h"
+#include "dataplane/tcp/hystart.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/ranges.h"
 #include "dataplane/tcp/sack.h"
@@ -66,6 +67,9 @@ enum {
 	F_SACK = 1 << 22,         /* negotiated */
 	F_REORDERED = 1 << 23,    /* the path has been seen to reorder (RFC 8985) */
 	F_TAIL_PROBE = 1 << 28,   /* a tail loss probe is to be sent */
+	F_ECN = 1 << 29,          /* negotiated */
+	F_ECN_ECHO = 1 << 30,     /* a mark was received, and no CWR since */
+	F_CWR = 1u << 31,         /* the next new segment says that the window was reduced */
 	/* events that wait for tcp_flush(), delivered in this order */
 	F_EVENT_OPENED = 1 << 24,
 	F_EVENT_READABLE = 1 << 25,
@@ -112,6 +116,9 @@ struct active {
 	uint32_t recover;   /* RFC 6582 */
 	struct cubic cubic;
 	uint32_t acked_bytes; /* towards the next segment of cwnd (RFC 3465) */
+	uint32_t marks_until; /* with marks_seen: marks before this number count no more */
+	bool marks_seen;      /* RFC 3168 section 6.1.2 */
+	struct hystart hystart;
 };
 
 struct listener;

@@ -20,12 +20,15 @@ void tcp_config_default(struct tcp_config *c)
 		.max_streams = 65536,
 		.max_time_wait = 65536,
 		.syn_backlog = 1024,
+		.syn_cookies = TCP_COOKIES_UNDER_PRESSURE,
+		.synacks_per_s = 1000000,
 		.send_limit = 64 * 1024,
 		.receive_limit = 16 * 1024,
 		.receive_limit_max = 1000 * 1024,
 		.receive_scale = SCALE_DERIVE,
 		.option_layout = TCP_OPTIONS_LINUX,
 		.congestion = TCP_CONGESTION_CUBIC,
+		.ecn = TCP_ECN_ACCEPT,
 		.init_cwnd = 10,
 		.rto_min_us = 200000,
 		.rto_init_us = 1000000,
@@ -49,6 +52,9 @@ void tcp_config_default(struct tcp_config *c)
 		.limited_transmit = true,
 		.duplicate_threshold = 3,
 		.dsack = true,
+		.trace_events = 4096,
+		.hystart = true,
+		.blackhole_detection = true,
 		.ts_tick_us = 1000,
 		.random_isn = true,
 		.random_timestamps = true,
@@ -72,9 +78,11 @@ static bool settle_config(struct tcp_config *c)
 	       c->receive_scale <= SCALE_MAX && c->init_window <= 65535 && c->max_streams > 0 &&
 	       c->max_streams < FLOW_TIME_WAIT && c->max_time_wait < FLOW_TIME_WAIT &&
 	       c->init_cwnd > 0 && c->congestion <= TCP_CONGESTION_CUBIC &&
-	       (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
-	       c->rto_min_us <= c->rto_max_us && c->receive_limit <= c->receive_limit_max &&
-	       c->receive_limit_max <= 1u << 30 && c->send_limit <= 1u << 30;
+	       c->syn_cookies <= TCP_COOKIES_ALWAYS && c->ecn <= TCP_ECN_ON &&
+	       (c->trace_events & (c->trace_events - 1)) == 0 && (c->mss == 0 || c->mss >= 64) &&
+	       c->rto_min_us > 0 && c->rto_min_us <= c->rto_max_us &&
+	       c->receive_limit <= c->receive_limit_max && c->receive_limit_max <= 1u << 30 &&
+	       c->send_limit <= 1u << 30;
 }
 
 static const struct congestion_ops *const algorithms[] = {
@@ -96,6 +104,7 @@ static bool allocate(struct tcp_stack *t)
 	for (unsigned i = 0; i < 2; i++) {
 		flow_secret.k[i] = shard_random(t->shard);
 		t->isn_key.k[i] = shard_random(t->shard);
+		t->cookie_key.k[i] = shard_random(t->shard);
 	}
 	t->ip_id = shard_random(t->shard) | 1;
 	t->streams = slab_create(sizeof(struct stream), t->config.max_streams);
@@ -103,7 +112,7 @@ static bool allocate(struct tcp_stack *t)
 	t->reorders = slab_create(sizeof(struct reorder), t->config.max_streams);
 	t->flights = slab_create(sizeof(struct flight), t->config.max_streams);
 	t->boards = slab_create(sizeof(struct scoreboard), t->config.max_streams);
-	return tuning_init(t) == 0 &&
+	return tuning_init(t) == 0 && trace_init(&t->trace, t->config.trace_events) == 0 &&
 	       flow_table_init(&t->flows, t->config.max_streams + t->config.max_time_wait,
 			       &flow_secret) == 0 &&
 	       time_wait_init(&t->time_wait, t, t->config.max_time_wait) == 0 &&
@@ -162,8 +171,9 @@ void tcp_destroy(struct tcp_stack *t)
 	slab_destroy(t->actives);
 	slab_destroy(t->reorders);
 	slab_destroy(t->boards);
-	tuning_free(t);
 	slab_destroy(t->flights);
+	tuning_free(t);
+	trace_free(&t->trace);
 	free(t);
 }
 

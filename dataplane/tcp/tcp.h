@@ -49,14 +49,30 @@ enum tcp_option_layout {
 	TCP_OPTIONS_FREEBSD, /* mss, nop, scale, sackOK, timestamp; end-of-list padding */
 };
 
+/* RFC 3168 */
+enum tcp_ecn {
+	TCP_ECN_OFF,
+	TCP_ECN_ACCEPT, /* where the peer asks for it */
+	TCP_ECN_ON,     /* we ask as well */
+};
+
 enum tcp_congestion { TCP_CONGESTION_NEWRENO, TCP_CONGESTION_CUBIC };
+
+/* When a SYN is answered without keeping anything of it (syn_cookie.h) */
+enum tcp_cookies {
+	TCP_COOKIES_NEVER,          /* beyond the backlog SYNs are dropped */
+	TCP_COOKIES_UNDER_PRESSURE, /* the backlog is full, or chunks are short */
+	TCP_COOKIES_ALWAYS,
+};
 
 struct tcp_config {
 	uint16_t mtu;         /* bytes of IP packet */
 	uint16_t mss;         /* upper bound of what we announce; 0: mtu minus headers (RFC 6691) */
 	uint32_t max_streams; /* tcbs, both roles */
-	uint32_t max_time_wait;     /* entries; the oldest goes when full */
-	uint32_t syn_backlog;       /* half-open connections a listener */
+	uint32_t max_time_wait; /* entries; the oldest goes when full */
+	uint32_t syn_backlog;   /* half-open connections a listener keeps */
+	enum tcp_cookies syn_cookies;
+	uint32_t synacks_per_s;     /* SYNs answered by all listeners; 0: no limit */
 	uint32_t send_limit;        /* bytes a stream may have unacknowledged or unsent */
 	uint32_t receive_limit;     /* receive window before the upper layer changes it */
 	uint32_t receive_limit_max; /* the most stream_set_receive_limit() can ask for */
@@ -64,6 +80,7 @@ struct tcp_config {
 	uint8_t receive_scale; /* window shift offered; 255: from receive_limit_max */
 	enum tcp_option_layout option_layout;
 	enum tcp_congestion congestion;
+	enum tcp_ecn ecn;
 	uint32_t init_cwnd;                           /* segments (RFC 6928: 10) */
 	uint32_t rto_min_us, rto_init_us, rto_max_us; /* RFC 6298 */
 	uint32_t delack_us;                           /* <= 40000 */
@@ -71,14 +88,17 @@ struct tcp_config {
 	uint32_t time_wait_us, fin_wait2_us;
 	uint32_t keep_idle_s, keep_interval_s, keep_count;
 	uint32_t challenge_acks_per_s; /* RFC 5961 section 7 */
-	uint32_t ts_tick_us;           /* of the timestamp clock */
-	uint32_t quick_acks;           /* tunable: the first so many segments are ACKed at once */
+	uint32_t trace_events; /* kept for tcp_trace_read() (trace.h); a power of two, or 0 */
+	uint32_t ts_tick_us;   /* of the timestamp clock */
+	uint32_t quick_acks;   /* tunable: the first so many segments are ACKed at once */
 	bool timestamps, window_scaling, sack;
+	bool blackhole_detection;    /* smaller segments after timeouts in a row (RFC 4821) */
 	bool rack;                   /* loss by time (RFC 8985); false: by blocks (RFC 6675) */
 	bool tlp;                    /* probe the tail (RFC 8985 section 7) */
 	bool prr;                    /* RFC 6937; false: cwnd falls at once (RFC 6675) */
 	bool limited_transmit;       /* RFC 3042 */
 	uint8_t duplicate_threshold; /* RFC 5681: 3 */
+	bool hystart;                /* leave slow start when the round trip grows (RFC 9406) */
 	bool dsack;                  /* report duplicates (RFC 2883) */
 	bool random_isn;             /* false: the number drawn, with neither clock nor hash */
 	bool random_timestamps;      /* false: the clock without an offset */
@@ -94,7 +114,9 @@ struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
 			     const struct tcp_config *config);
 void tcp_destroy(struct tcp_stack *t); /* sends nothing, calls no event */
 
-/* admit: NULL, or asked before a SYN takes memory; false drops it (counted). */
+/* admit: NULL, or asked before a connection takes memory; false refuses it (counted): the SYN is
+ * dropped without a word, or, where the SYN was answered by a cookie, its ACK is answered by RST.
+ */
 struct tcp_listen {
 	struct ip_addr local; /* family 0: any local address */
 	uint16_t port;

@@ -3,6 +3,7 @@
 
 #include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/output.h"
+#include "dataplane/tcp/pmtu.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/rto.h"
 #include "dataplane/tcp/seq.h"
@@ -150,6 +151,7 @@ static void syn_expired(struct stream *s)
 static void retransmit_expired(struct stream *s)
 {
 	count(s->stack, tcp_timeouts);
+	trace(s, TCP_EVENT_TIMEOUT, s->rto_us);
 	if (s->state == TCP_SYN_SENT || s->state == TCP_SYN_RCVD) {
 		syn_expired(s);
 		return;
@@ -160,6 +162,7 @@ static void retransmit_expired(struct stream *s)
 	}
 	congestion_timeout(s);
 	s->retries++;
+	pmtu_timed_out(s);
 	/* Go back: the receiver's cumulative ACK will jump over what it kept. */
 	s->snd_nxt = s->snd_una;
 	s->flags &= ~(uint32_t)(F_TIMING | F_RETRANSMIT);

@@ -36,11 +36,11 @@ struct embed_flow {
 	uint32_t una, rcv;          /* as far as bytes_acked, bytes_received have come */
 	uint16_t largest_in;        /* payload */
 	uint16_t pmtu;              /* 0: nobody said so */
-	bool iss_known, irs_known, fin_acked;
+	bool iss_known, irs_known, fin_acked, ecn_seen;
 	uint64_t data_sent_us, data_received_us, ack_received_us;
 	uint64_t bytes_sent, bytes_acked, bytes_received, bytes_again;
 	uint32_t segments_out, segments_in, data_out, data_in, total_again, timeouts, out_of_order;
-	uint32_t dsacks, delivered, min_rtt_us;
+	uint32_t dsacks, delivered, delivered_marked, min_rtt_us;
 	uint8_t retries; /* of the stream, at the last retransmission */
 	uint64_t since_us, limited_us[LIMITS];
 	enum embed_limit limit;

@@ -206,8 +206,9 @@ static void note_acked(struct tcpe_stack *st, struct embed_flow *f, const struct
 		if (!f->segments[f->first].sacked)
 			delivered(st, f, &f->segments[f->first]);
 	}
-	f->bytes_acked += s->snd_una - f->una;
-	f->una = s->snd_una;
+	if (f->iss_known)
+		f->bytes_acked += s->snd_una - f->una;
+	f->una = f->iss_known ? s->snd_una : f->una;
 	f->fin_acked = (s->flags & F_FIN_QUEUED) != 0 && seq_gt(s->snd_una, s->snd_end);
 	if (s->active == NULL || s->active->board == NULL)
 		return;
@@ -247,6 +248,7 @@ void embed_flow_in(struct tcpe_stack *st, const struct tcp_packet *p, uint32_t o
 	f->segments_in++;
 	f->data_in += g.bytes > 0;
 	f->out_of_order += out_of_order;
+	f->ecn_seen |= (p->tos & 3) != 0;
 	if (g.bytes > 0)
 		f->data_received_us = st->shard.now_us;
 	if ((g.flags & WIRE_ACK) != 0)
@@ -256,8 +258,11 @@ void embed_flow_in(struct tcpe_stack *st, const struct tcp_packet *p, uint32_t o
 	if (g.options.sacks > 0 && seq_le(g.options.sack[0].to, g.ack))
 		f->dsacks++;
 	if (s != NULL) {
+		uint32_t before = f->delivered;
 		note_received(f, &g, s);
 		note_acked(st, f, s);
+		if ((s->flags & F_ECN) != 0 && (g.flags & (WIRE_ECE | WIRE_SYN)) == WIRE_ECE)
+			f->delivered_marked += f->delivered - before;
 		if (s->retries == 0)
 			f->retries = 0;
 	}

@@ -26,6 +26,7 @@ static void put_negotiated(struct tcpe_info *out, const struct stream *s)
 	out->opt_ts = (s->flags & F_TIMESTAMPS) != 0;
 	out->opt_sack = (s->flags & F_SACK) != 0;
 	out->opt_wscale = (s->flags & F_SCALING) != 0;
+	out->opt_ecn = (s->flags & F_ECN) != 0;
 	out->snd_wscale = out->opt_wscale ? (uint8_t)snd_scale(s) : 0;
 	out->rcv_wscale = out->opt_wscale ? (uint8_t)rcv_scale(s) : 0;
 	out->snd_mss = s->mss;
@@ -39,6 +40,8 @@ static bool is_lost(const struct stream *s, const struct embed_segment *x)
 		return false;
 	if ((s->flags & F_LOSS) != 0)
 		return seq_le(x->end, s->active->recover);
+	if (x->again && (s->flags & F_RECOVERY) != 0)
+		return true; /* that is why it was sent again */
 	return rack_lost(s, x->end) > rack_lost(s, seq_max(x->seq, s->snd_una));
 }
 
@@ -114,6 +117,8 @@ static void put_counted(struct tcpe_info *out, const struct tcpe_stack *st,
 	out->total_retrans = f->total_again;
 	out->total_rto = f->timeouts;
 	out->delivered = f->delivered;
+	out->delivered_ce = f->delivered_marked;
+	out->ecn_seen = f->ecn_seen;
 	out->rcv_ooopack = f->out_of_order;
 	out->rwnd_limited_us = f->limited_us[LIMIT_WINDOW];
 	out->sndbuf_limited_us = f->limited_us[LIMIT_BUFFER];

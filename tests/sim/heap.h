@@ -9,7 +9,8 @@
 struct packet {
 	uint64_t when_us, serial;
 	unsigned bytes;
-	int to; /* host, -1: nobody has the address */
+	int to;           /* host, -1: nobody has the address */
+	uint32_t too_big; /* 0; or ip is what a router could not pass on, and this the MTU */
 	uint8_t ip[];
 };
 

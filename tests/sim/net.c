@@ -60,6 +60,7 @@ static bool get_buffer(void *arg, struct tcp_buffer *b, unsigned bytes, bool con
 		return false;
 	struct packet *p = malloc(sizeof(*p) + bytes);
 	p->bytes = bytes;
+	p->too_big = 0;
 	b->handle = p;
 	b->data = p->ip;
 	return true;
@@ -129,6 +130,34 @@ static bool lost(struct host *h)
 	return random_hits(r, c->loss);
 }
 
+/* Behind the MTU change: the router drops it, and perhaps says so. */
+static bool too_big(struct host *h, const struct packet *p)
+{
+	struct net *n = h->net;
+	const struct net_conditions *c = &n->o.conditions;
+
+	if (c->path_mtu == 0 || p->bytes <= c->path_mtu ||
+	    n->now_us < n->o.start_us + c->path_mtu_from_us)
+		return false;
+	if (!c->path_mtu_silent) {
+		struct packet *report = copy_of(p);
+		report->to = (int)h->index;
+		report->too_big = c->path_mtu;
+		put(n, report, n->now_us + c->delay_us);
+	}
+	return true;
+}
+
+/* As a router whose queue grows does (RFC 3168 section 5) */
+static void mark(struct net *n, uint8_t *ip)
+{
+	bool ip4 = ip[0] >> 4 == 4;
+	unsigned ecn = ip4 ? ip[1] & WIRE_ECN_MASK : ip[1] >> 4 & WIRE_ECN_MASK;
+
+	if (ecn != 0 && random_hits(&n->random, n->o.conditions.mark))
+		ip[1] |= (uint8_t)(ip4 ? WIRE_CE : WIRE_CE << 4);
+}
+
 /* Decides a packet's fate; the caller's copy is consumed. */
 static void travel(struct host *h, struct packet *p)
 {
@@ -141,6 +170,8 @@ static void travel(struct host *h, struct packet *p)
 		fate = "filtered";
 	else if (lost(h))
 		fate = "lost";
+	else if (too_big(h, p))
+		fate = "too big";
 	else if (!transmit(h, p, &arrival))
 		fate = "queue full";
 	if (n->o.trace)
@@ -149,6 +180,7 @@ static void travel(struct host *h, struct packet *p)
 		free(p);
 		return;
 	}
+	mark(n, p->ip);
 	if (random_hits(r, c->corrupt)) {
 		unsigned header = p->ip[0] >> 4 == 4 ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
 		p->ip[header + random_below(r, p->bytes - header)] ^=
@@ -306,6 +338,12 @@ void net_set_filter(struct net *n, net_filter *filter, void *arg)
 	n->filter_arg = arg;
 }
 
+static void report_too_big(struct host *h, const struct packet *p, const struct tcp_packet *in)
+{
+	tcp_packet_too_big(h->tcp, &in->source, wire_get16(in->segment), &in->destination,
+			   wire_get16(in->segment + 2), wire_get32(in->segment + 4), p->too_big);
+}
+
 static void input(struct host *h, const struct packet *p)
 {
 	bool ip4 = p->ip[0] >> 4 == 4;
@@ -318,10 +356,14 @@ static void input(struct host *h, const struct packet *p)
 		in.tos = p->ip[1];
 	} else {
 		in.source.family = in.destination.family = 6;
+		in.tos = (uint8_t)(p->ip[0] << 4 | p->ip[1] >> 4);
 		memcpy(in.source.byte, p->ip + 8, 16);
 		memcpy(in.destination.byte, p->ip + 24, 16);
 	}
-	tcp_input(h->tcp, &in);
+	if (p->too_big != 0)
+		report_too_big(h, p, &in);
+	else
+		tcp_input(h->tcp, &in);
 }
 
 void net_inject(struct net *n, unsigned host, const uint8_t *ip, size_t bytes)
@@ -331,6 +373,7 @@ void net_inject(struct net *n, unsigned host, const uint8_t *ip, size_t bytes)
 	memcpy(p->ip, ip, bytes);
 	p->bytes = (unsigned)bytes;
 	p->to = (int)host;
+	p->too_big = 0;
 	if (n->o.trace)
 		trace_packet(n->now_us, 9, p->ip, p->bytes, "injected");
 	put(n, p, n->now_us);

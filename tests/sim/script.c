@@ -69,7 +69,8 @@ static void send_packet(void *arg, struct tcp_buffer *b, unsigned bytes, const s
 		x->out = realloc(x->out, x->room * sizeof(*x->out));
 	}
 	x->port = wire_get16(b->data + WIRE_IP4_BYTES);
-	decode(x, b->data + WIRE_IP4_BYTES, bytes - WIRE_IP4_BYTES, &x->out[x->n_out++]);
+	decode(x, b->data + WIRE_IP4_BYTES, bytes - WIRE_IP4_BYTES, &x->out[x->n_out]);
+	x->out[x->n_out++].tos = b->data[1];
 	free(b->handle);
 }
 
@@ -168,7 +169,8 @@ void script_raw(struct script *x, unsigned flags, uint32_t seq, uint32_t ack, co
 {
 	unsigned bytes = WIRE_TCP_BYTES + option_bytes + n;
 	uint8_t *h = calloc(1, bytes);
-	struct tcp_packet p = {.source = peer, .destination = local, .segment = h, .bytes = bytes};
+	struct tcp_packet p = {
+		.source = peer, .destination = local, .segment = h, .bytes = bytes, .tos = x->tos};
 
 	wire_put16(h, x->peer_port);
 	wire_put16(h + 2, x->port);

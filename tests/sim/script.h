@@ -30,7 +30,7 @@ enum {
 
 /* A segment that the stack has sent. */
 struct script_segment {
-	uint8_t flags;
+	uint8_t flags, tos;
 	uint32_t seq, ack; /* relative */
 	uint32_t bytes;
 	uint16_t window; /* as on the wire */
@@ -53,6 +53,7 @@ struct script {
 	uint16_t window; /* of the peer's segments */
 	bool timestamps; /* the peer's segments carry them */
 	uint32_t ts_value;
+	uint8_t tos;              /* of the peer's segments */
 	bool spoil_checksum;      /* of the next segment in */
 	bool no_buffers;          /* get_buffer() says no */
 	enum tcp_verdict verdict; /* of the last segment in */

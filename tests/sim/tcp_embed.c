@@ -74,12 +74,15 @@ static uint32_t first_window(const struct tcpe_config *c)
 
 static struct tcp_config core_config(const struct tcpe_config *c)
 {
+	static const enum tcp_ecn ecn[] = {TCP_ECN_OFF, TCP_ECN_ON, TCP_ECN_ACCEPT};
 	struct tcp_config to;
 
 	tcp_config_default(&to);
 	to.mtu = c->mtu;
 	to.mss = c->mss;
 	to.max_streams = to.syn_backlog = c->max_socks;
+	if (c->syn_cookies) /* a flood must leave room for those that come back */
+		to.syn_backlog = (c->max_socks + 1) / 2;
 	to.max_time_wait = c->max_socks * TIME_WAIT_SHARE;
 	to.send_limit = c->sndbuf;
 	to.receive_limit = c->rcvbuf;
@@ -106,6 +109,10 @@ static struct tcp_config core_config(const struct tcpe_config *c)
 	to.window_scaling = c->window_scaling;
 	to.sack = c->sack;
 	to.dsack = c->dsack;
+	to.ecn = ecn[c->ecn];
+	to.syn_cookies = c->syn_cookies ? TCP_COOKIES_UNDER_PRESSURE : TCP_COOKIES_NEVER;
+	to.synacks_per_s = 0;
+	to.blackhole_detection = false; /* no setting of the interface asks for it */
 	to.rack = c->rack;
 	to.tlp = c->tlp;
 	to.prr = c->prr;

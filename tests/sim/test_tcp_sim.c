@@ -29,9 +29,15 @@ static const struct net_conditions narrow = {
 static const struct net_conditions no_buffers = {
 	.delay_us = 3000, .no_buffer = 2000, .hold_burst = 5000};
 static const struct net_conditions held = {.delay_us = 1000, .loss = 100, .hold_burst = 8000};
+static const struct net_conditions marking = {.delay_us = 8000, .loss = 50, .mark = 1000};
+static const struct net_conditions shrinking = {
+	.delay_us = 5000, .loss = 50, .path_mtu = 1300, .path_mtu_from_us = 150000};
+static const struct net_conditions black_hole = {
+	.delay_us = 5000, .path_mtu = 1300, .path_mtu_from_us = 150000, .path_mtu_silent = true};
 static const struct net_conditions everything = {.delay_us = 8000,
 						 .jitter_us = 3000,
 						 .loss = 300,
+						 .mark = 200,
 						 .duplicate = 300,
 						 .reorder = 300,
 						 .reorder_us = 20000,
@@ -83,6 +89,9 @@ CONDITION_TEST(jitter)
 CONDITION_TEST(narrow)
 CONDITION_TEST(no_buffers)
 CONDITION_TEST(held)
+CONDITION_TEST(marking)
+CONDITION_TEST(shrinking)
+CONDITION_TEST(black_hole)
 CONDITION_TEST(everything)
 
 static void a_seed_replays_byte_by_byte(void **state)
@@ -118,6 +127,9 @@ int main(void)
 		cmocka_unit_test(connections_survive_narrow),
 		cmocka_unit_test(connections_survive_no_buffers),
 		cmocka_unit_test(connections_survive_held),
+		cmocka_unit_test(connections_survive_marking),
+		cmocka_unit_test(connections_survive_shrinking),
+		cmocka_unit_test(connections_survive_black_hole),
 		cmocka_unit_test(connections_survive_everything),
 		cmocka_unit_test(a_seed_replays_byte_by_byte),
 	};

@@ -17,6 +17,7 @@ static void with_everything(struct tcp_config *c)
 static void with_backlog_of_3(struct tcp_config *c)
 {
 	c->syn_backlog = 3;
+	c->syn_cookies = TCP_COOKIES_NEVER;
 }
 
 static void with_two_streams(struct tcp_config *c)

@@ -146,6 +146,56 @@ static void old_timestamp_is_answered_and_dropped(void **state)
 	script_destroy(x);
 }
 
+static void pure_ack_that_newer_ones_overtook_is_passed_over_in_silence(void **state)
+{
+	struct script *x = established_with_timestamps();
+
+	script_write(x, 100);
+	x->ts_value = 750;
+	script_in(x, S_ACK, 1, 101, 0);
+	x->taken = x->n_out;
+	for (unsigned i = 0; i < 20; i++) {
+		x->ts_value = 749 - i;
+		script_in(x, S_ACK, 1, 101 - 5 * i, 0);
+		script_expect_nothing(x);
+	}
+	assert_int_equal(script_count(x, tcp_late_acks), 20);
+	assert_int_equal(script_count(x, tcp_paws_dropped), 0);
+	assert_int_equal(script_count(x, tcp_challenge_acks), 0);
+	assert_int_equal(script_tcb(x)->ts_recent, 750);
+	script_destroy(x);
+}
+
+static void old_timestamp_is_answered_where_it_may_be_more_than_a_late_ack(void **state)
+{
+	static const struct {
+		unsigned flags;
+		uint32_t seq, ack, bytes;
+	} cases[] = {
+		{S_ACK, 1, 101, 1},      /* data */
+		{S_ACK | S_FIN, 1, 101}, /* a FIN */
+		{S_ACK, 1, 102},         /* an ACK of what was never sent */
+		{S_ACK, 0, 101},         /* left of the window: a keepalive probe */
+		{S_ACK, 70000, 101},     /* beyond it */
+		{S_ACK, 1, 100 - 70000}, /* older than any window */
+	};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct script *x = established_with_timestamps();
+
+		script_write(x, 100);
+		x->ts_value = 750;
+		script_in(x, S_ACK, 1, 101, 0);
+		x->taken = x->n_out;
+		x->ts_value = 749;
+		script_in(x, cases[i].flags, cases[i].seq, cases[i].ack, cases[i].bytes);
+		script_expect(x, S_ACK, 101, 1, 0);
+		assert_int_equal(script_count(x, tcp_paws_dropped), 1);
+		assert_int_equal(script_count(x, tcp_late_acks), 0);
+		script_destroy(x);
+	}
+}
+
 static void timestamps_compare_across_their_wrap(void **state)
 {
 	struct script *x = script_create(with_timestamps);
@@ -398,6 +448,8 @@ int main(void)
 		cmocka_unit_test(ack_of_data_never_sent_changes_nothing),
 		cmocka_unit_test(ack_older_than_the_largest_window_is_rejected_with_its_data),
 		cmocka_unit_test(old_timestamp_is_answered_and_dropped),
+		cmocka_unit_test(pure_ack_that_newer_ones_overtook_is_passed_over_in_silence),
+		cmocka_unit_test(old_timestamp_is_answered_where_it_may_be_more_than_a_late_ack),
 		cmocka_unit_test(timestamps_compare_across_their_wrap),
 		cmocka_unit_test(timestamp_outdated_by_24_idle_days_is_not_held_against_the_peer),
 		cmocka_unit_test(peer_that_stops_sending_timestamps_is_still_heard),

@@ -167,7 +167,7 @@ static void open_spool(struct mail *m)
 {
 	char error[512] = "";
 	struct spool_config c = {.directory = "simulated",
-				 .segment_size = 4 << 20,
+				 .segment_size = 512 << 10,
 				 .readers = 1,
 				 .io = disk_io(m->disk)};
 

@@ -161,6 +161,17 @@ static void run_rcpt(struct smtp_session *s, struct text arguments)
 		session_reply(s, rc < 0 ? REPLY_TOO_MANY_RECIPIENTS : REPLY_RECIPIENT_OK, NULL);
 }
 
+/* A window is a promise: those of all sessions together must leave room for the bodies, or
+ * streams fill the pool with octets that no session finds a chunk to take up. */
+static uint32_t data_window(const struct smtp_worker *w)
+{
+	size_t share = chunk_pool_bytes(w->shard->chunks) / 4 / slab_used(w->sessions);
+
+	return share > DATA_WINDOW      ? DATA_WINDOW
+	       : share < RECEIVE_WINDOW ? RECEIVE_WINDOW
+					: (uint32_t)share;
+}
+
 static void run_data(struct smtp_session *s, struct text arguments)
 {
 	if (s->tx->recipients == 0) {
@@ -172,7 +183,7 @@ static void run_data(struct smtp_session *s, struct text arguments)
 	s->tx->started_data = true;
 	s->data_started_us = s->worker->shard->now_us;
 	s->phase = PHASE_DATA;
-	stream_set_receive_limit(s->conn.stream, DATA_WINDOW);
+	stream_set_receive_limit(s->conn.stream, data_window(s->worker));
 }
 
 static void run_rset(struct smtp_session *s, struct text arguments)

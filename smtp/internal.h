@@ -25,7 +25,8 @@ enum {
 	RECEIVED_LIMIT = 100,
 	RECEIVE_WINDOW = 20 << 10, /* before and between messages: a whole TLS record fits */
 	DATA_WINDOW = 128 << 10,
-	RETRY_US = 10000, /* look again for a chunk */
+	RETRY_US = 10000,    /* look again for a chunk */
+	RELIEF_PERCENT = 70, /* of the pool: bodies go to the spool before windows stop at 80 */
 	CLOSE_GRACE_US = 5000000,
 	TAG_BYTES = 12,
 	UNAUTHENTICATED_ROUNDS = 10, /* deadlines in all before AUTH must have succeeded */
@@ -116,6 +117,7 @@ struct smtp_worker {
 	const struct smtp_config *config;
 	struct shard *shard;
 	struct slab *sessions, *transactions, *appends, *logins;
+	struct timer relief; /* armed while the pool is under pressure and bodies lie in it */
 	bool draining;
 	unsigned spool_pending;
 	uint8_t scratch[SCRATCH];
@@ -167,6 +169,8 @@ size_t transaction_room(struct transaction *tx);
 /* Where the next octets are decoded to: room octets at least. */
 uint8_t *transaction_tail(struct transaction *tx);
 void transaction_added(struct transaction *tx, size_t n);
+/* Timer: gives every waiting body to the spool while the pool is under pressure. */
+void transactions_relieve(struct timer *t);
 /* The data has ended: replies or hands the message to the spool. */
 void transaction_end_of_data(struct transaction *tx);
 

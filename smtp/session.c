@@ -65,6 +65,11 @@ static bool flush_replies(struct smtp_session *s)
 	c->start += (uint32_t)conn_write(&s->conn, c->data + c->start, c->end - c->start, false);
 	if (c->start < c->end)
 		return false;
+	/* during DATA it stays: the verdict's reply must not depend on memory then */
+	if (s->phase == PHASE_DATA || s->phase == PHASE_COMMIT) {
+		c->start = c->end = 0;
+		return true;
+	}
 	chunk_free(s->worker->shard->chunks, c);
 	s->out = NULL;
 	return true;

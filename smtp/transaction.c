@@ -3,8 +3,9 @@
  *
  * A body up to 64 KiB waits in chunks and becomes one record with its envelope; a larger one
  * streams to the spool in appends, at most two in flight, so a session's memory is bounded
- * whatever the size of its message.  When chunks run short, what is held goes to the spool
- * early: memory comes back with the verdict, so sessions cannot block each other for ever.
+ * whatever the size of its message.  When chunks run short, what all sessions hold goes to the
+ * spool early: memory comes back with the verdict.  Otherwise half-filled bodies could keep the
+ * pool over the watermark at which streams stop moving their windows, and none would ever fill.
  */
 #include "base/log.h"
 #include "smtp/internal.h"
@@ -180,13 +181,38 @@ static bool append_held(struct transaction *tx, bool last)
 	return true;
 }
 
+static bool pressed(const struct smtp_worker *w)
+{
+	return chunk_pool_percent(w->shard->chunks) >= RELIEF_PERCENT;
+}
+
+void transactions_relieve(struct timer *t)
+{
+	struct smtp_worker *w = container_of(t, struct smtp_worker, relief);
+	bool held = false;
+
+	if (!pressed(w))
+		return;
+	for (uint32_t i = 0; i < slab_extent(w->sessions); i++) {
+		struct smtp_session *s = slab_at(w->sessions, i, NULL);
+		if (s == NULL || s->phase != PHASE_DATA)
+			continue;
+		/* what will be refused is forgotten, not stored */
+		if (s->tx->held > 0 && !s->tx->too_big && s->tx->failure == 0)
+			append_held(s->tx, false);
+		held = true;
+	}
+	if (held)
+		timer_arm(w->shard->timers, t, w->shard->now_us + RETRY_US);
+}
+
 static struct chunk *body_chunk(struct transaction *tx)
 {
 	struct chunk_pool *p = tx->worker->shard->chunks;
-	enum chunk_size size = tx->body_bytes == 0 ? CHUNK_4K : CHUNK_64K;
+	enum chunk_size size = tx->body_bytes == 0 || pressed(tx->worker) ? CHUNK_4K : CHUNK_64K;
 	struct chunk *c = chunk_alloc(p, size, false);
 
-	return c != NULL || size == CHUNK_4K ? c : chunk_alloc(p, CHUNK_4K, true);
+	return c != NULL ? c : chunk_alloc(p, CHUNK_4K, true);
 }
 
 size_t transaction_room(struct transaction *tx)
@@ -224,6 +250,9 @@ void transaction_added(struct transaction *tx, size_t n)
 	tx->body_bytes += n;
 	if (tx->body_bytes > tx->worker->config->max_message_size)
 		tx->too_big = true;
+	if (pressed(tx->worker) && !timer_armed(&tx->worker->relief))
+		timer_arm(tx->worker->shard->timers, &tx->worker->relief,
+			  tx->worker->shard->now_us + RETRY_US);
 }
 
 static void tell_accepted(struct transaction *tx)

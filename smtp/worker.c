@@ -22,6 +22,7 @@ struct smtp_worker *smtp_worker_create(const struct smtp_env *env)
 	w->transactions = slab_create(sizeof(struct transaction), n * 2);
 	w->appends = slab_create(sizeof(struct append), n * 2);
 	w->logins = slab_create(sizeof(struct login), n * 2);
+	timer_init(&w->relief, transactions_relieve);
 	if (w->sessions == NULL || w->transactions == NULL || w->appends == NULL ||
 	    w->logins == NULL) {
 		smtp_worker_destroy(w);
@@ -42,6 +43,8 @@ void smtp_worker_destroy(struct smtp_worker *w)
 		timer_cancel(w->shard->timers, &s->resume);
 		conn_abort(&s->conn);
 	}
+	if (timer_armed(&w->relief))
+		timer_cancel(w->shard->timers, &w->relief);
 	slab_destroy(w->sessions);
 	slab_destroy(w->transactions);
 	slab_destroy(w->appends);

@@ -25,6 +25,7 @@ static struct auth_config with_defaults(const struct auth_config *c)
 	d.queue = c->queue != 0 ? c->queue : 256;
 	d.queue_per_source = c->queue_per_source != 0 ? c->queue_per_source : 8;
 	d.queue_per_user = c->queue_per_user != 0 ? c->queue_per_user : 8;
+	d.followers = c->followers != 0 ? c->followers : 4096;
 	d.cache_entries = c->cache_entries != 0 ? c->cache_entries : 65536;
 	d.cache_ttl_s = c->cache_ttl_s != 0 ? c->cache_ttl_s : 600;
 	d.per_address.per_us = c->per_address.count != 0 ? c->per_address.per_us : 0;

@@ -3,7 +3,10 @@
  *
  * A check costs about two hundred TLS handshakes, so only misses of the cache reach the auth
  * threads: bounded queue, fair by source address and by user; overflow is AUTH_OVERLOADED
- * (454 4.7.0).  Unknown users cost and answer the same as known ones.
+ * (454 4.7.0).  Checks of one worker that ask the same (user, password and record) while the
+ * first of them is under way share its one hash and its verdict: a site that opens hundreds of
+ * connections with one login waits for one check.  Unknown users cost and answer the same as known
+ * ones.
  *
  * Owner: struct auth one a process; struct auth_client one a worker.  A request belongs to the
  *        auth threads from auth_check() == AUTH_PENDING until its done() is called.
@@ -14,6 +17,7 @@
 #define SMTP_AUTH_AUTH_H
 
 #include "base/addr.h"
+#include "base/list.h"
 #include "base/shard.h"
 #include "base/slab.h"
 #include "smtp/auth/counters.h"
@@ -38,6 +42,7 @@ struct auth_config {
 	unsigned queue;            /* checks waiting in all; default 256 */
 	unsigned queue_per_source; /* default 8 */
 	unsigned queue_per_user;   /* default 8 */
+	unsigned followers;        /* checks of a worker that wait for an equal one; default 4096 */
 	unsigned cache_entries;    /* a worker; default 65536 */
 	uint32_t cache_ttl_s;      /* 600 */
 	/* Failed checks judged in any `per_us`: half of count at once, the rest evenly spread.
@@ -68,6 +73,8 @@ struct auth_request {
 	uint64_t asked_us;
 	uint8_t cache_key[32];
 	struct auth_request *next;
+	struct list link;            /* worker: in auth_client.leaders */
+	struct auth_request *follow; /* worker: equal checks that get the same verdict */
 };
 
 /* Reads the users file.  0, or -errno with a text naming file:line and the remedy. */

@@ -51,6 +51,7 @@ struct auth_client *auth_client_create(struct auth *a, struct shard *shard)
 	c->auth = a;
 	c->shard = shard;
 	list_init(&c->link);
+	list_init(&c->leaders);
 	c->results = ring_create(a->c.queue);
 	c->cache = cache_create(a->c.cache_entries, (uint64_t)a->c.cache_ttl_s * 1000000);
 	c->mac = keyed_mac(a);
@@ -156,6 +157,34 @@ static enum auth_verdict answer(struct auth_request *r, enum auth_verdict v)
 	return v;
 }
 
+static struct auth_request *equal_check(struct auth_client *c, const struct auth_request *r)
+{
+	list_each (l, &c->leaders) {
+		struct auth_request *leader = container_of(l, struct auth_request, link);
+		if (CRYPTO_memcmp(leader->cache_key, r->cache_key, sizeof(r->cache_key)) == 0)
+			return leader;
+	}
+	return NULL;
+}
+
+/* The same guess is judged once, so it is charged once; it takes no place in the queue. */
+static enum auth_verdict follow(struct auth_client *c, struct auth_request *leader,
+				struct auth_request *r)
+{
+	if (c->followers >= c->auth->c.followers) {
+		counter_inc(&c->counters[auth_followers_full]);
+		return answer(r, AUTH_OVERLOADED);
+	}
+	counter_inc(&c->counters[auth_shared]);
+	OPENSSL_cleanse(r->password, sizeof(r->password));
+	/* behind the leader, the latest first; turned round when they are answered */
+	r->follow = leader->follow;
+	leader->follow = r;
+	c->followers++;
+	r->verdict = AUTH_PENDING;
+	return AUTH_PENDING;
+}
+
 enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
 {
 	static const uint8_t nobody[USERS_RECORD_ID_BYTES];
@@ -170,6 +199,10 @@ enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
 		return answer(r, AUTH_OK);
 	}
 	counter_inc(&c->counters[auth_cache_misses]);
+	r->follow = NULL;
+	struct auth_request *leader = keyed ? equal_check(c, r) : NULL;
+	if (leader != NULL)
+		return follow(c, leader, r);
 	r->source_tag = source_tag(a, &r->source);
 	r->user_tag = user_tag(a, r->user);
 	enum auth_counter full = keyed ? admit(a, r) : auth_no_memory;
@@ -183,6 +216,7 @@ enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
 	r->asked_us = c->shard->now_us;
 	r->verdict = AUTH_PENDING;
 	c->pending++;
+	list_push_back(&c->leaders, &r->link);
 	bool pushed = ring_push(a->requests, r);
 	assert(pushed); /* `waiting` never exceeds its capacity */
 	return AUTH_PENDING;
@@ -211,12 +245,26 @@ static struct auth_request *fetch_result(struct auth_client *c)
 		return NULL;
 	if (r->verdict == AUTH_OK)
 		settle(c, r);
+	list_del(&r->link);
 	users_unref(r->users);
 	r->users = NULL;
 	r->record = NULL;
 	leave(c->auth, r);
 	c->pending--;
 	return r;
+}
+
+static struct auth_request *in_order(struct auth_request *latest)
+{
+	struct auth_request *first = NULL;
+
+	while (latest != NULL) {
+		struct auth_request *before = latest->follow;
+		latest->follow = first;
+		first = latest;
+		latest = before;
+	}
+	return first;
 }
 
 unsigned auth_poll(struct auth_client *c)
@@ -226,8 +274,18 @@ unsigned auth_poll(struct auth_client *c)
 
 	take_new_snapshot(c);
 	while (c->pending > 0 && (r = fetch_result(c)) != NULL) {
+		enum auth_verdict v = r->verdict;
+		struct auth_request *followers = in_order(r->follow);
 		r->done(r);
 		n++;
+		while (followers != NULL) {
+			struct auth_request *f = followers;
+			followers = f->follow;
+			c->followers--;
+			f->verdict = v;
+			f->done(f);
+			n++;
+		}
 	}
 	return n;
 }

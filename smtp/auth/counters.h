@@ -7,6 +7,8 @@
 #define AUTH_COUNTERS(X)                                                                        \
 	X(auth, cache_hits, "checks", "answered from the cache of verified credentials")        \
 	X(auth, cache_misses, "checks", "not answered from the cache")                          \
+	X(auth, shared, "checks", "waited for an equal check under way and got its verdict")    \
+	X(auth, followers_full, "checks", "turned away because too many waited for equal ones") \
 	X(auth, cache_evictions, "entries", "valid entries that made room for newer ones")      \
 	X(auth, queue_full, "checks", "turned away because too many waited in all")             \
 	X(auth, source_full, "checks", "turned away because too many of one address waited")    \

@@ -63,7 +63,8 @@ struct auth_client {
 	struct ring *results;
 	struct cache *cache;
 	EVP_MAC_CTX *mac;
-	unsigned pending;
+	struct list leaders; /* checks that the auth threads have, bounded by `queue` */
+	unsigned pending, followers;
 	uint64_t counters[auth_counter_count];
 };
 

@@ -84,11 +84,6 @@ void client_failed(struct client *c, const char *why)
 	struct delivery *d = c->delivery;
 	enum client_state state = c->state;
 
-	if (state == CLIENT_SECURING) {
-		relay_count(w, relay_tls_failed);
-		/* opportunistic: better in clear than not at all, for a while */
-		c->hop->tls_broken_until_us = w->shard->now_us + TLS_BROKEN_US;
-	}
 	if (!c->greeted)
 		hop_failed(c->hop, w, why);
 	c->delivery = NULL;
@@ -107,6 +102,19 @@ void client_failed(struct client *c, const char *why)
 	delivery_end(d);
 }
 
+/* The hop has gone, or is silent. */
+static void client_lost(struct client *c, const char *why)
+{
+	struct relay_worker *w = c->worker;
+
+	if (c->state == CLIENT_STARTTLS || c->state == CLIENT_SECURING) {
+		relay_count(w, relay_tls_failed);
+		/* opportunistic: better in clear than not at all, for a while */
+		c->hop->tls_broken_until_us = w->shard->now_us + TLS_BROKEN_US;
+	}
+	client_failed(c, why);
+}
+
 static void client_timer(struct timer *t)
 {
 	struct client *c = container_of(t, struct client, timer);
@@ -120,7 +128,7 @@ static void client_timer(struct timer *t)
 		return;
 	}
 	relay_count(c->worker, relay_timeouts);
-	client_failed(c, "no answer in time");
+	client_lost(c, "no answer in time");
 }
 
 void client_quit(struct client *c)
@@ -382,7 +390,7 @@ static void on_readable(struct conn *conn)
 	if (c->state == CLIENT_QUIT || c->state == CLIENT_IDLE)
 		client_close(c, true);
 	else
-		client_failed(c, "next hop closed the connection");
+		client_lost(c, "next hop closed the connection");
 }
 
 static void on_writable(struct conn *conn)
@@ -411,7 +419,7 @@ static void on_ended(struct conn *conn, enum conn_end why)
 	if (c->state == CLIENT_QUIT || c->state == CLIENT_IDLE)
 		client_close(c, false);
 	else
-		client_failed(c, text);
+		client_lost(c, text);
 }
 
 static const struct conn_events client_events = {

@@ -155,17 +155,25 @@ static const char *deferral(const struct delivery *d)
 	return NULL;
 }
 
-static void disposed(struct spool_request *r);
+/* What the attempt came to is kept, whatever the spool says: forgetting it would deliver again. */
+static void spool_later(struct delivery *d, void (*again)(struct timer *t))
+{
+	struct shard *s = d->worker->shard;
+	uint64_t us = (uint64_t)RETRY_SPOOL_US << (d->spool_failures < 3 ? d->spool_failures : 3);
+
+	d->spool_failures++;
+	timer_init(&d->timer, again);
+	timer_arm(s->timers, &d->timer, s->now_us + us);
+}
 
 static void dispose_again(struct timer *t)
 {
 	struct delivery *d = container_of(t, struct delivery, timer);
 
 	if (relay_submit(d->worker, &d->request) < 0)
-		timer_arm(d->worker->shard->timers, t, d->worker->shard->now_us + RETRY_SPOOL_US);
+		spool_later(d, dispose_again);
 }
 
-/* The outcome is durable, or is offered to the spool again: forgetting it would deliver twice. */
 static void disposed(struct spool_request *r)
 {
 	struct delivery *d = r->user;
@@ -178,8 +186,7 @@ static void disposed(struct spool_request *r)
 		d->last = true;
 	} else if (r->verdict < 0) {
 		relay_count(w, relay_spool_errors);
-		timer_init(&d->timer, dispose_again);
-		timer_arm(w->shard->timers, &d->timer, w->shard->now_us + RETRY_SPOOL_US);
+		spool_later(d, dispose_again);
 		return;
 	}
 	if (d->last) {
@@ -191,16 +198,7 @@ static void disposed(struct spool_request *r)
 	delivery_free(d);
 }
 
-/* What the attempt came to is kept, whatever the spool says: forgetting it would deliver again. */
 static void conclude(struct timer *t);
-
-static void conclude_later(struct delivery *d)
-{
-	struct shard *s = d->worker->shard;
-
-	timer_init(&d->timer, conclude);
-	timer_arm(s->timers, &d->timer, s->now_us + RETRY_SPOOL_US);
-}
 
 static void dispose(struct delivery *d)
 {
@@ -218,7 +216,7 @@ static void dispose(struct delivery *d)
 
 	d->dispositions = calloc(d->e.recipients + 1, sizeof(*d->dispositions));
 	if (d->dispositions == NULL) {
-		conclude_later(d);
+		spool_later(d, conclude);
 		return;
 	}
 	d->last = true;
@@ -249,7 +247,6 @@ static void dispose(struct delivery *d)
 		.attempts = m->attempts,
 		.last = d->last,
 	};
-	timer_init(&d->timer, dispose_again);
 	dispose_again(&d->timer);
 }
 
@@ -262,7 +259,7 @@ static void reported(struct spool_request *r)
 	if (r->verdict < 0) {
 		/* no report, no disposition */
 		relay_count(w, relay_spool_errors);
-		conclude_later(d);
+		spool_later(d, conclude);
 		return;
 	}
 	struct spool_found f = {
@@ -275,6 +272,7 @@ static void reported(struct spool_request *r)
 	};
 	relay_count(w, relay_reports);
 	d->reported = true;
+	d->spool_failures = 0;
 	relay_add(w, &f);
 	dispose(d);
 }
@@ -282,13 +280,13 @@ static void reported(struct spool_request *r)
 static void report(struct delivery *d)
 {
 	if (!report_build(d, &d->request)) {
-		conclude_later(d);
+		spool_later(d, conclude);
 		return;
 	}
 	d->request.user = d;
 	d->request.done = reported;
 	if (relay_submit(d->worker, &d->request) < 0)
-		conclude_later(d);
+		spool_later(d, conclude);
 }
 
 static bool report_owed(const struct delivery *d)

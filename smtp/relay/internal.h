@@ -25,7 +25,7 @@ enum {
 	HOP_FIRST_US = 1000000, /* back-off of a hop that cannot be reached */
 	HOP_MAX_US = 60 * 1000000,
 	TLS_BROKEN_US = 300 * 1000000,
-	RETRY_SPOOL_US = 1000000,
+	RETRY_SPOOL_US = 1000000, /* then 2, 4, 8 s */
 };
 
 enum message_state { MESSAGE_READY, MESSAGE_DEFERRED, MESSAGE_ACTIVE };
@@ -75,6 +75,7 @@ struct delivery {
 	struct chunk *report, *report_envelope;
 	struct timer timer; /* a spool request is tried again */
 	uint64_t retry_us;
+	unsigned spool_failures; /* in a row */
 	bool last, expired, reported;
 };
 

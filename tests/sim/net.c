@@ -227,12 +227,14 @@ static void host_init(struct net *n, unsigned i)
 	struct tcp_env env = {h, get_buffer, send_packet, drop_buffer, always};
 
 	*h = (struct host){.net = n, .index = i, .random = n->o.seed * 977 + i + 1};
-	h->memory = aligned_alloc(65536, n->o.chunk_bytes);
+	size_t bytes =
+		i == 0 && n->o.chunk_bytes_of_0 > 0 ? n->o.chunk_bytes_of_0 : n->o.chunk_bytes;
+	h->memory = aligned_alloc(65536, bytes);
 	h->shard = (struct shard){
 		.now_us = n->now_us,
 		.wall_offset_us = 1700000000000000LL - (int64_t)n->now_us,
 		.index = i,
-		.chunks = chunk_pool_create(h->memory, n->o.chunk_bytes),
+		.chunks = chunk_pool_create(h->memory, bytes),
 		.timers = timer_wheel_create(n->now_us),
 		.random64 = host_random,
 		.random_arg = h,

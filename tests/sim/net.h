@@ -45,7 +45,8 @@ struct net_options {
 	struct net_conditions conditions;
 	struct tcp_config config[NET_HOSTS];
 	unsigned hosts;
-	size_t chunk_bytes; /* of each host's pool */
+	size_t chunk_bytes;      /* of each host's pool */
+	size_t chunk_bytes_of_0; /* of host 0, if it shall differ */
 	bool ip6, trace;
 };
 

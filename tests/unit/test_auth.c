@@ -1,152 +1,5 @@
 /* test_auth.c - password checks: cache, queue bounds, fairness, limits, users who change */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "base/log.h"
-#include "base/nap.h"
-#include "smtp/auth/auth.h"
-#include "smtp/auth/cache.h"
-#include "smtp/auth/guesses.h"
-#include "smtp/auth/users.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-enum { REQUESTS = 64 };
-
-struct fixture {
-	char directory[64], file[128];
-	struct shard shard;
-	struct auth_config config;
-	struct auth *auth;
-	struct auth_client *client;
-	struct auth_request r[REQUESTS];
-	unsigned done;
-	const struct auth_request *order[REQUESTS]; /* as done() was called */
-};
-
-static void on_done(struct auth_request *r)
-{
-	struct fixture *f = r->user_data;
-
-	f->order[f->done++] = r;
-}
-
-static void change_user(struct fixture *f, enum users_change what, const char *name,
-			const char *password)
-{
-	char error[512];
-	struct users_edit e = {.file = f->file,
-			       .change = what,
-			       .name = name,
-			       .password = password,
-			       .cost = {.memory_kib = 8, .passes = 1, .lanes = 1}};
-
-	if (users_edit(&e, error, sizeof(error)) != 0)
-		fail_msg("%s", error);
-}
-
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	snprintf(f->directory, sizeof(f->directory), "/tmp/test_auth.XXXXXX");
-	if (mkdtemp(f->directory) == NULL)
-		return -1;
-	snprintf(f->file, sizeof(f->file), "%s/users", f->directory);
-	f->shard.now_us = 1000000;
-	f->config = (struct auth_config){.users_file = f->file, .queue = 16, .cache_entries = 4};
-	change_user(f, USERS_ADD, "alice", "secret");
-	change_user(f, USERS_ADD, "bob", "hunter2");
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	char lock[256];
-
-	if (f->client != NULL)
-		auth_client_destroy(f->client);
-	if (f->auth != NULL)
-		auth_close(f->auth);
-	snprintf(lock, sizeof(lock), "%s.lock", f->file);
-	unlink(lock);
-	unlink(f->file);
-	rmdir(f->directory);
-	free(f);
-	return 0;
-}
-
-/* Opens without threads, so that what waits stays waiting until auth_start(). */
-static void open_auth(struct fixture *f)
-{
-	char error[512];
-
-	if (auth_open(&f->auth, &f->config, error, sizeof(error)) != 0)
-		fail_msg("%s", error);
-	f->client = auth_client_create(f->auth, &f->shard);
-	assert_non_null(f->client);
-}
-
-static enum auth_verdict ask(struct fixture *f, unsigned i, const char *user, const char *password,
-			     const char *source)
-{
-	struct auth_request *r = &f->r[i];
-
-	memset(r, 0, sizeof(*r));
-	snprintf(r->user, sizeof(r->user), "%s", user);
-	snprintf(r->password, sizeof(r->password), "%s", password);
-	assert_true(addr_parse(source, &r->source));
-	r->user_data = f;
-	r->done = on_done;
-	return auth_check(f->client, r);
-}
-
-/* Waits for the threads: a minute of real time at most, and never decides by time. */
-static void wait_done(struct fixture *f, unsigned done)
-{
-	struct timespec begin, now;
-	struct nap nap = {.max_us = 1000};
-
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (f->done < done) {
-		auth_poll(f->client);
-		nap_idle(&nap);
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec - begin.tv_sec > 60)
-			fail_msg("%u of %u checks done after a minute", f->done, done);
-	}
-}
-
-static enum auth_verdict judge(struct fixture *f, const char *user, const char *password)
-{
-	enum auth_verdict v = ask(f, 0, user, password, "192.0.2.1");
-
-	if (v != AUTH_PENDING)
-		return v;
-	wait_done(f, f->done + 1);
-	f->done = 0;
-	return f->r[0].verdict;
-}
-
-static uint64_t worker_count(struct fixture *f, enum auth_counter c)
-{
-	return counter_read(&auth_client_counters(f->client)[c]);
-}
-
-static uint64_t thread_count(struct fixture *f, enum auth_counter c)
-{
-	return counter_read(&auth_counters(f->auth)[c]);
-}
+#include "tests/unit/auth_rig.h"
 
 static void right_and_wrong_passwords_are_told_apart(void **state)
 {
@@ -352,13 +205,14 @@ static void one_ip6_network_of_64_bits_counts_as_one_address(void **state)
 static void one_user_may_not_fill_the_queue_from_many_addresses(void **state)
 {
 	struct fixture *f = *state;
-	char source[16];
+	char source[16], password[16];
 
 	f->config.queue_per_user = 2;
 	open_auth(f);
 	for (unsigned i = 0; i < 4; i++) {
 		snprintf(source, sizeof(source), "192.0.2.%u", i);
-		assert_int_equal(ask(f, i, "alice", "x", source),
+		snprintf(password, sizeof(password), "x%u", i);
+		assert_int_equal(ask(f, i, "alice", password, source),
 				 i < 2 ? AUTH_PENDING : AUTH_OVERLOADED);
 	}
 	assert_int_equal(worker_count(f, auth_user_full), 2);
@@ -370,22 +224,17 @@ static void sources_are_served_in_turn(void **state)
 	static const char *const source[] = {"192.0.2.1", "192.0.2.1", "192.0.2.1",
 					     "192.0.2.2", "192.0.2.3", "192.0.2.3"};
 	static const unsigned order[] = {0, 3, 4, 1, 5, 2};
+	char password[16];
 
 	open_auth(f);
-	for (unsigned i = 0; i < 6; i++)
-		assert_int_equal(ask(f, i, "alice", "x", source[i]), AUTH_PENDING);
+	for (unsigned i = 0; i < 6; i++) {
+		snprintf(password, sizeof(password), "x%u", i);
+		assert_int_equal(ask(f, i, "alice", password, source[i]), AUTH_PENDING);
+	}
 	assert_int_equal(auth_start(f->auth), 0);
 	wait_done(f, 6);
 	for (unsigned i = 0; i < 6; i++)
 		assert_ptr_equal(f->order[i], &f->r[order[i]]);
-}
-
-static bool wiped(const struct auth_request *r)
-{
-	for (size_t i = 0; i < sizeof(r->password); i++)
-		if (r->password[i] != 0)
-			return false;
-	return true;
 }
 
 static void the_password_is_wiped_whatever_the_answer(void **state)
@@ -512,8 +361,6 @@ static void a_full_cache_forgets_the_oldest(void **state)
 	assert_true(cache_has(c, key[0], 2000));
 	cache_destroy(c);
 }
-
-#define auth_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

@@ -1,9 +1,21 @@
-/* ranges.c - linear walks: n is at most a few dozen */
+/* ranges.c - walks from the front: n is a few, at most some hundreds */
 #include "dataplane/tcp/ranges.h"
 
 #include "dataplane/tcp/seq.h"
 
 #include <string.h>
+
+bool ranges_grow(struct chunk_pool *p, struct range **r, unsigned n, struct chunk **chunk)
+{
+	struct chunk *c = *chunk == NULL ? chunk_alloc(p, CHUNK_4K, false) : NULL;
+
+	if (c == NULL)
+		return false;
+	memcpy(c->data, *r, n * sizeof(**r));
+	*chunk = c;
+	*r = (struct range *)c->data;
+	return true;
+}
 
 bool ranges_fit(const struct range *r, unsigned n, unsigned room, uint32_t from, uint32_t to)
 {

@@ -72,9 +72,23 @@ static struct reorder *reorder_of(struct stream *s)
 {
 	struct active *a = stream_active(s);
 
-	if (a != NULL && a->reorder == NULL)
+	if (a == NULL)
+		return NULL;
+	if (a->reorder == NULL) {
 		a->reorder = slab_alloc(s->stack->reorders, &a->reorder_handle);
-	return a != NULL ? a->reorder : NULL;
+		if (a->reorder != NULL)
+			a->reorder->range = a->reorder->few;
+	}
+	return a->reorder;
+}
+
+/* Whether from..to has a place, after growing if need be. */
+static bool make_room(struct stream *s, struct reorder *r, uint32_t from, uint32_t to)
+{
+	unsigned room = r->more != NULL ? RANGES_MOST : REORDER_FEW;
+
+	return ranges_fit(r->range, r->n, room, from, to) ||
+	       ranges_grow(s->stack->shard->chunks, &r->range, r->n, &r->more);
 }
 
 static void reorder_free(struct stream *s)
@@ -83,6 +97,8 @@ static void reorder_free(struct stream *s)
 
 	if (a == NULL || a->reorder == NULL)
 		return;
+	if (a->reorder->more != NULL)
+		chunk_free(s->stack->shard->chunks, a->reorder->more);
 	slab_free(s->stack->reorders, a->reorder_handle);
 	a->reorder = NULL;
 	s->flags &= ~(uint32_t)F_FIN_AHEAD;
@@ -119,7 +135,7 @@ static void beyond_hole(struct stream *s, uint32_t seq, const uint8_t *data, uin
 	if ((s->flags & F_RELEASED) != 0)
 		return;
 	struct reorder *r = reorder_of(s);
-	if (r == NULL || !ranges_fit(r->range, r->n, REORDER_RANGES, seq, seq + n)) {
+	if (r == NULL || !make_room(s, r, seq, seq + n)) {
 		count_drop(s, r == NULL ? tcp_receive_no_memory : tcp_reorder_full);
 		return;
 	}

@@ -16,9 +16,23 @@ static struct scoreboard *board_taken(struct stream *s)
 {
 	struct active *a = s->active;
 
-	if (a != NULL && a->board == NULL)
+	if (a == NULL)
+		return NULL;
+	if (a->board == NULL) {
 		a->board = slab_alloc(s->stack->boards, &a->board_handle);
-	return a != NULL ? a->board : NULL;
+		if (a->board != NULL)
+			a->board->sacked = a->board->few;
+	}
+	return a->board;
+}
+
+/* Whether from..to has a place, after growing if need be. */
+static bool make_room(struct stream *s, struct scoreboard *k, const struct range *b)
+{
+	unsigned room = k->more != NULL ? RANGES_MOST : SACK_FEW;
+
+	return ranges_fit(k->sacked, k->n, room, b->from, b->to) ||
+	       ranges_grow(s->stack->shard->chunks, &k->sacked, k->n, &k->more);
 }
 
 static bool valid(const struct stream *s, const struct range *b)
@@ -30,7 +44,7 @@ static void learn_block(struct stream *s, const struct range *b)
 {
 	struct scoreboard *k = board_taken(s);
 
-	if (k == NULL || !ranges_fit(k->sacked, k->n, SACK_RANGES, b->from, b->to)) {
+	if (k == NULL || !make_room(s, k, b)) {
 		count(s->stack, tcp_sack_full);
 		return;
 	}
@@ -73,6 +87,8 @@ void sack_forget(struct stream *s)
 {
 	if (board(s) == NULL)
 		return;
+	if (board(s)->more != NULL)
+		chunk_free(s->stack->shard->chunks, board(s)->more);
 	slab_free(s->stack->boards, s->active->board_handle);
 	s->active->board = NULL;
 }

@@ -18,12 +18,14 @@
 struct stream;
 struct segment;
 
-enum { SACK_RANGES = 28 };
+enum { SACK_FEW = 26 };
 
 struct scoreboard {
 	uint16_t n;
 	uint32_t delivered, out, flight; /* PRR: since recovery began; flight: at its begin */
-	struct range sacked[SACK_RANGES];
+	struct range *sacked;            /* few, or more->data */
+	struct chunk *more;              /* NULL: they fit */
+	struct range few[SACK_FEW];
 };
 
 /* Notes the valid blocks of g; blocks of what was never sent count nothing.  true: one told of a

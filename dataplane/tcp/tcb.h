@@ -81,14 +81,16 @@ enum {
 /* Deadlines of a stream; one wheel timer stands at the earliest. */
 enum { DUE_RETRANSMIT, DUE_ACK, DUE_IDLE, DUES };
 
-enum { REORDER_RANGES = 29, REORDER_RECENT = 4 };
+enum { REORDER_FEW = 26, REORDER_RECENT = 4 };
 
 /* What arrived beyond rcv_nxt: sorted, disjoint, not adjacent. */
 struct reorder {
 	uint16_t n;
 	uint32_t fin_seq;                /* with F_FIN_AHEAD */
 	uint32_t recent[REORDER_RECENT]; /* begins of the latest segments, the latest first */
-	struct range range[REORDER_RANGES];
+	struct range *range;             /* few, or more->data */
+	struct chunk *more;              /* NULL: they fit */
+	struct range few[REORDER_FEW];
 };
 
 /* RFC 9438; all zero: no epoch yet */
@@ -178,9 +180,9 @@ static_assert(offsetof(struct stream, snd_una) == 64, "line 1");
 static_assert(offsetof(struct stream, srtt_us) == 128, "line 2");
 static_assert(offsetof(struct stream, link) == 192, "line 3");
 static_assert(sizeof(struct active) <= 192, "an active block is three cache lines");
-static_assert(sizeof(struct reorder) <= 256, "29 ranges in four cache lines");
+static_assert(sizeof(struct reorder) <= 256, "26 ranges in four cache lines");
 static_assert(sizeof(struct flight) <= 256, "17 runs in four cache lines");
-static_assert(sizeof(struct scoreboard) <= 256, "28 ranges in four cache lines");
+static_assert(sizeof(struct scoreboard) <= 256, "26 ranges in four cache lines");
 
 static inline unsigned snd_scale(const struct stream *s)
 {

@@ -10,25 +10,34 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { TEXT_SHARE = 2 }; /* of the chunk: the human part may take half */
-
+/* As many chunks as the recipients need: one that is left out would never be told about. */
 struct writer {
-	struct chunk *c;
-	bool full;
+	struct chunk_pool *pool;
+	struct chunk *last;
+	uint64_t bytes;
+	bool full; /* no chunk was to be had */
 };
 
 __attribute__((format(printf, 2, 3))) static void put(struct writer *w, const char *fmt, ...)
 {
-	size_t room = w->c->size - w->c->end;
-	va_list ap;
+	for (unsigned attempt = 0; attempt < 2 && !w->full; attempt++) {
+		size_t room = w->last->size - w->last->end;
+		va_list ap;
 
-	va_start(ap, fmt);
-	int n = vsnprintf((char *)w->c->data + w->c->end, room, fmt, ap);
-	va_end(ap);
-	if (n < 0 || (size_t)n >= room)
-		w->full = true;
-	else
-		w->c->end += (uint32_t)n;
+		va_start(ap, fmt);
+		int n = vsnprintf((char *)w->last->data + w->last->end, room, fmt, ap);
+		va_end(ap);
+		if (n >= 0 && (size_t)n < room) {
+			w->last->end += (uint32_t)n;
+			w->bytes += (uint64_t)n;
+			return;
+		}
+		struct chunk *c = chunk_alloc(w->pool, CHUNK_16K, true);
+		w->full = c == NULL;
+		if (c != NULL)
+			w->last = w->last->next = c;
+	}
+	w->full = true;
 }
 
 static const char *printable(const char *text, char *out, size_t n)
@@ -67,9 +76,8 @@ static void human(struct writer *w, const struct envelope_text *path, const stru
 {
 	char text[ERROR_TEXT];
 
-	if (w->c->end < w->c->size / TEXT_SHARE)
-		put(w, "  <%.*s>\r\n      %s\r\n", (int)path->bytes, path->at,
-		    printable(r->text, text, sizeof(text)));
+	put(w, "  <%.*s>\r\n      %s\r\n", (int)path->bytes, path->at,
+	    printable(r->text, text, sizeof(text)));
 }
 
 static void machine(struct writer *w, const struct envelope_text *path, const struct recipient *r)
@@ -117,18 +125,19 @@ static void put_report(struct writer *w, struct delivery *d, spool_id_t id)
 bool report_build(struct delivery *d, struct spool_request *commit)
 {
 	struct relay_worker *w = d->worker;
-	enum chunk_size size = d->e.recipients < 8 ? CHUNK_16K : CHUNK_64K;
 	size_t bytes;
 
 	chunk_free_list(w->shard->chunks, d->report);
 	chunk_free_list(w->shard->chunks, d->report_envelope);
-	d->report = chunk_alloc(w->shard->chunks, size, true);
+	d->report = chunk_alloc(w->shard->chunks, CHUNK_16K, true);
 	d->report_envelope = chunk_alloc(w->shard->chunks, CHUNK_4K, true);
 	if (d->report == NULL || d->report_envelope == NULL)
 		return false;
 	spool_id_t id = spool_new_id(w->env.spool);
-	struct writer writer = {.c = d->report};
+	struct writer writer = {.pool = w->shard->chunks, .last = d->report};
 	put_report(&writer, d, id);
+	if (writer.full)
+		return false;
 	struct envelope e = {.client = d->e.client, .accepted_at_s = shard_wall_s(w->shard)};
 	ptrdiff_t n = envelope_begin(d->report_envelope->data, d->report_envelope->size, &e);
 	if (n < 0)
@@ -145,7 +154,7 @@ bool report_build(struct delivery *d, struct spool_request *commit)
 		.envelope_bytes = (uint32_t)bytes,
 		.prefix = (const uint8_t *)"",
 		.prefix_bytes = 0,
-		.body_bytes = d->report->end,
+		.body_bytes = writer.bytes,
 	};
 	return true;
 }

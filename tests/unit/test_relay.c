@@ -247,6 +247,37 @@ static void a_message_without_reverse_path_gets_no_report(void **state)
 	bench_end(&b);
 }
 
+static void a_report_names_every_one_of_many_recipients(void **state)
+{
+	struct mail_options o;
+
+	mail_options_default(&o);
+	o.smtp.max_recipients = 500;
+	struct bench b = bench_with(&o);
+	struct peer *p = peer_login(b.m);
+	char line[300];
+	hop_rule(b.h, (struct hop_rule){.stage = HOP_RCPT,
+					.match = "many",
+					.reply = "550 5.1.1 no such user, and a long text about "
+						 "why that is so and whom to ask about it\r\n"});
+	peer_cmd(p, "MAIL FROM:<alice@x.y>");
+	for (unsigned i = 0; i < 500; i++) {
+		snprintf(line, sizeof(line), "RCPT TO:<many%u@%060u.example.net>", i, i);
+		assert_int_equal(strncmp(peer_cmd(p, line), "250", 3), 0);
+	}
+	peer_cmd(p, "DATA");
+	assert_int_equal(strncmp(peer_cmd(p, TEXT "."), "250", 3), 0);
+	assert_true(drained(&b, 5ull * MINUTE));
+	assert_int_equal(b.h->n_mails, 1);
+	for (unsigned i = 0; i < 500; i++) {
+		snprintf(line, sizeof(line), "\r\nFinal-Recipient: rfc822; many%u@", i);
+		assert_int_equal(hop_count(b.h, line), 1);
+	}
+	const struct bytes *content = &b.h->mails[0].content;
+	assert_int_equal(memcmp(content->at + content->n - 4, "--\r\n", 4), 0);
+	bench_end(&b);
+}
+
 static void a_hostile_reply_text_cannot_add_lines_to_a_report(void **state)
 {
 	struct bench b = bench();
@@ -445,6 +476,7 @@ int main(void)
 		cmocka_unit_test(a_reply_before_its_command_is_no_reply),
 		cmocka_unit_test(a_5xx_at_any_stage_bounces_with_a_report),
 		cmocka_unit_test(a_message_without_reverse_path_gets_no_report),
+		cmocka_unit_test(a_report_names_every_one_of_many_recipients),
 		cmocka_unit_test(a_hostile_reply_text_cannot_add_lines_to_a_report),
 		cmocka_unit_test(only_deferred_recipients_are_tried_again),
 		cmocka_unit_test(a_restart_remembers_who_has_been_served),

@@ -13,20 +13,21 @@
 
 #include <cmocka.h>
 
-#define EMBED_CALLS(X)                                                                        \
-	X(config_default)                                                                     \
-	X(create)                                                                             \
-	X(destroy)                                                                            \
-	X(packet_in)                                                                          \
-	X(packet_out)                                                                         \
-	X(now)                                                                                \
-	X(next_timer)                                                                         \
-	X(advance)                                                                            \
-	X(socket)                                                                             \
-	X(bind)                                                                               \
-	X(listen) X(accept) X(connect) X(local_addr) X(peer_addr) X(send) X(recv) X(shutdown) \
-		X(close) X(abort) X(take_error) X(ready) X(setopt) X(getopt) X(info)          \
-			X(lookup_state) X(count_state)
+#define EMBED_CALLS(X)                                                                       \
+	X(config_default)                                                                    \
+	X(create)                                                                            \
+	X(destroy)                                                                           \
+	X(packet_in)                                                                         \
+	X(packet_out)                                                                        \
+	X(now)                                                                               \
+	X(next_timer)                                                                        \
+	X(advance)                                                                           \
+	X(socket)                                                                            \
+	X(bind)                                                                              \
+	X(listen)                                                                            \
+	X(accept) X(connect) X(local_addr) X(peer_addr) X(send) X(recv) X(shutdown) X(close) \
+		X(abort) X(take_error) X(ready) X(setopt) X(getopt) X(info) X(lookup_state)  \
+			X(count_state)
 
 struct calls {
 #define MEMBER(n) __typeof__(tcpe_##n) *n;

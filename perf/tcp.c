@@ -6,6 +6,7 @@
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/wire.h"
+#include "perf/tcp_side.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,30 +21,7 @@ enum {
 	ROUNDS = 48,
 	REPEATS = 5,
 	SEGMENT_BYTES = 160, /* room for a small segment */
-	POOL_BYTES = 64 << 20,
-	PACKET_BYTES = 2048,
-	QUEUE = 4096, /* packets between two stacks */
 	BULK_BYTES = 400 << 20,
-};
-
-/* A packet on its way to the other side of a bulk transfer. */
-struct slot {
-	uint32_t bytes;
-	uint8_t ip[PACKET_BYTES];
-};
-
-struct side {
-	struct shard shard;
-	struct tcp_stack *tcp;
-	void *memory;
-	uint64_t random;
-	struct ip_addr addr;
-	uint8_t packet[PACKET_BYTES];
-	uint32_t *isn; /* of the last SYN-ACK to a port; NULL: nobody asks */
-	uint64_t sent, sent_bytes;
-	struct slot *queue; /* NULL: packets go nowhere */
-	uint32_t head, tail;
-	uint64_t received, to_write;
 };
 
 static uint64_t now_ns(void)
@@ -52,45 +30,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t draw(void *arg)
-{
-	uint64_t *x = &((struct side *)arg)->random;
-
-	*x = *x * 6364136223846793005ULL + 1442695040888963407ULL;
-	return *x ^ *x >> 29;
-}
-
-static bool get_buffer(void *arg, struct tcp_buffer *b, unsigned bytes, bool control)
-{
-	struct side *s = arg;
-
-	b->data = s->queue != NULL ? s->queue[s->tail % QUEUE].ip : s->packet;
-	return s->queue == NULL || s->tail - s->head < QUEUE;
-}
-
-static void send_packet(void *arg, struct tcp_buffer *b, unsigned bytes, const struct ip_addr *to)
-{
-	struct side *s = arg;
-	const uint8_t *h = b->data + (to->family == 6 ? WIRE_IP6_BYTES : WIRE_IP4_BYTES);
-
-	s->sent++;
-	s->sent_bytes += bytes;
-	if (s->queue != NULL)
-		s->queue[s->tail++ % QUEUE].bytes = bytes;
-	if (s->isn != NULL && (h[13] & WIRE_SYN) != 0)
-		s->isn[wire_get16(h + 2)] = wire_get32(h + 4);
-}
-
-static void drop_buffer(void *arg, struct tcp_buffer *b)
-{
-}
-
-static bool owns(void *arg, const struct ip_addr *l, uint16_t lp, const struct ip_addr *p,
-		 uint16_t pp)
-{
-	return true;
 }
 
 static void nothing(struct stream *s, void *user)
@@ -139,38 +78,6 @@ static void swallow(struct stream *s, void *user)
 static const struct stream_events server = {nothing, answer, nothing, ended};
 static const struct stream_events sender = {pump, swallow, pump, ended};
 static const struct stream_events receiver = {nothing, swallow, nothing, ended};
-
-static struct side *side_create(const char *address, const struct tcp_config *config)
-{
-	struct side *s = calloc(1, sizeof(*s));
-	struct tcp_env env = {s, get_buffer, send_packet, drop_buffer, owns};
-
-	s->memory = aligned_alloc(65536, POOL_BYTES);
-	s->random = 1;
-	s->shard = (struct shard){.now_us = 1000000,
-				  .chunks = chunk_pool_create(s->memory, POOL_BYTES),
-				  .timers = timer_wheel_create(1000000),
-				  .random64 = draw,
-				  .random_arg = s};
-	addr_parse(address, &s->addr);
-	s->tcp = tcp_create(&s->shard, &env, config);
-	if (s->tcp == NULL) {
-		fprintf(stderr, "no memory for a stack\n");
-		exit(1);
-	}
-	return s;
-}
-
-static void side_destroy(struct side *s)
-{
-	tcp_destroy(s->tcp);
-	timer_wheel_destroy(s->shard.timers);
-	chunk_pool_destroy(s->shard.chunks);
-	free(s->memory);
-	free(s->queue);
-	free(s->isn);
-	free(s);
-}
 
 static struct side *serving(const char *address, struct tcp_config *c,
 			    const struct stream_events *events)

@@ -10,9 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+/* clang-format off */
 #define EMBED_CALLS(X)                                                                           \
 	X(config_default)                                                                        \
 	X(create)                                                                                \
@@ -25,6 +27,7 @@
 	X(socket) X(bind) X(listen) X(accept) X(connect) X(local_addr) X(peer_addr) X(send)      \
 		X(recv) X(shutdown) X(close) X(abort) X(take_error) X(ready) X(setopt) X(getopt) \
 			X(info) X(lookup_state) X(count_state)
+/* clang-format on */
 
 struct calls {
 #define MEMBER(n) __typeof__(tcpe_##n) *n;
@@ -68,11 +71,25 @@ static uint64_t draw(void *arg)
 	return *x;
 }
 
+/* The build puts it into the folder sim beside this program. */
+static void *open_library(void)
+{
+	char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	assert_true(n > 0);
+	path[n] = '\0';
+	char *name = strrchr(path, '/');
+	assert_non_null(name);
+	snprintf(name, sizeof(path) - (size_t)(name - path), "/sim/libtcp_embed.so");
+	return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+
 static void load(struct world *w)
 {
 	void **slot = (void **)&w->c;
 
-	w->library = dlopen(getenv("TCP_EMBED_SO"), RTLD_NOW | RTLD_LOCAL);
+	w->library = open_library();
 	if (w->library == NULL)
 		fail_msg("%s", dlerror());
 	static_assert(sizeof(w->c) == CALLS * sizeof(void *), "one pointer a call");

@@ -1,6 +1,7 @@
 /* ack.c - what an acknowledgment does: round trip, queue, window, loss recovery, our FIN */
 #include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/ecn.h"
+#include "dataplane/tcp/hystart.h"
 #include "dataplane/tcp/input.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/rto.h"
@@ -13,20 +14,29 @@
 
 enum { ROOM_SHARE = 3 }; /* `writable` waits for a third of the limit: no trickle */
 
-/* A segment timed by ourselves is exact; the echoed timestamp, in ms, serves when a
+/* By the timestamp that came back (RFC 7323 section 4.1); 0: none. */
+static uint32_t echoed_us(const struct stream *s, const struct segment *g)
+{
+	if ((s->flags & F_TIMESTAMPS) == 0 || !g->options.has_timestamp || g->options.ts_echo == 0)
+		return 0;
+	uint32_t ticks = stack_ticks(s->stack) + s->ts_offset - g->options.ts_echo;
+	uint64_t us = (uint64_t)ticks * s->stack->config.ts_tick_us;
+	if (ticks > (uint32_t)INT32_MAX || us > UINT32_MAX)
+		return 0;
+	return us != 0 ? (uint32_t)us : 1;
+}
+
+/* A segment timed by ourselves is exact; the echoed timestamp, in ticks, serves when a
  * retransmission has spoilt that (RFC 6298 section 3). */
-static void sample(struct stream *s, const struct segment *g)
+static void sample(struct stream *s, const struct segment *g, uint32_t echoed)
 {
 	uint64_t now = stack_now(s->stack);
 
 	if ((s->flags & F_TIMING) != 0 && seq_ge(g->ack, s->active->timed_seq)) {
 		s->flags &= ~(uint32_t)F_TIMING;
 		rto_sample(s, now - s->active->timed_at_us);
-	} else if (s->retries > 0 && (s->flags & F_TIMESTAMPS) != 0 && g->options.has_timestamp &&
-		   g->options.ts_echo != 0) {
-		uint32_t ticks = stack_ticks(s->stack) + s->ts_offset - g->options.ts_echo;
-		if (ticks < (uint32_t)INT32_MAX)
-			rto_sample(s, (uint64_t)ticks * s->stack->config.ts_tick_us);
+	} else if (s->retries > 0 && echoed != 0) {
+		rto_sample(s, echoed);
 	}
 }
 
@@ -35,12 +45,14 @@ static void advance(struct stream *s, const struct segment *g)
 	uint32_t acked = g->ack - s->snd_una;
 	bool fin_acked = (s->flags & F_FIN_QUEUED) != 0 && seq_gt(g->ack, s->snd_end);
 
-	sample(s, g);
-	rack_delivered(s, s->snd_una, g->ack);
+	uint32_t echoed = echoed_us(s, g);
+	sample(s, g, echoed);
+	uint32_t exact = rack_delivered(s, s->snd_una, g->ack);
 	s->snd_una = g->ack;
 	s->snd_nxt = seq_max(s->snd_nxt, g->ack);
 	s->retries = s->probes = 0;
 	send_acked(s, g->ack - fin_acked);
+	hystart_acked(s, exact != 0 ? exact : echoed);
 	congestion_acked(s, acked);
 	sack_advance(s);
 	rack_cut(s);
@@ -70,7 +82,10 @@ static bool is_duplicate(const struct stream *s, const struct segment *g)
 static void learn_window(struct stream *s, const struct segment *g)
 {
 	if (seq_lt(s->snd_wl1, g->seq) || (s->snd_wl1 == g->seq && seq_le(s->snd_wl2, g->ack))) {
-		s->snd_wnd = offered(s, g);
+		uint32_t window = offered(s, g);
+		if ((window == 0) != (s->snd_wnd == 0))
+			trace(s, TCP_EVENT_PEER_WINDOW, window);
+		s->snd_wnd = window;
 		s->snd_wnd_max = u32_max(s->snd_wnd_max, s->snd_wnd);
 		s->snd_wl1 = g->seq;
 		s->snd_wl2 = g->ack;

@@ -2,6 +2,7 @@
 #include "dataplane/tcp/congestion.h"
 
 #include "dataplane/tcp/ecn.h"
+#include "dataplane/tcp/hystart.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/seq.h"
@@ -16,7 +17,7 @@ bool congestion_slow_start(struct stream *s, uint32_t acked)
 
 	if (s->cwnd >= s->ssthresh)
 		return false;
-	s->cwnd += u32_min(acked, limit);
+	s->cwnd += u32_min(acked, limit) / hystart_divisor(s);
 	return true;
 }
 
@@ -105,6 +106,7 @@ static void enter_recovery(struct stream *s)
 	count(s->stack, tcp_fast_retransmits);
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
+	trace(s, TCP_EVENT_RECOVERY, s->ssthresh);
 	s->active->recover = s->snd_max;
 	s->flags |= F_RECOVERY;
 	ecn_reduced(s);

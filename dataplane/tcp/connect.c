@@ -50,7 +50,7 @@ struct stream *stream_connect_from(struct tcp_stack *t, const struct ip_addr *lo
 		*err = -ENOMEM;
 		return NULL;
 	}
-	s->state = TCP_SYN_SENT;
+	stream_enter(s, TCP_SYN_SENT);
 	s->flags = F_OPENED | F_RETRANSMIT;
 	s->events = ev;
 	s->user = user;

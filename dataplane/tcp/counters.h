@@ -30,6 +30,7 @@
 	X(tcp, tail_probes, "segments", "tail loss probes due (RFC 8985)")                       \
 	X(tcp, bad_sack, "blocks", "SACK blocks of what was never sent or is acknowledged")      \
 	X(tcp, sack_full, "blocks", "SACK blocks ignored because too many holes were known")     \
+	X(tcp, slow_start_exits, "events", "slow starts ended by a growing round trip")          \
 	X(tcp, ecn_agreed, "connections", "connections with ECN (RFC 3168)")                     \
 	X(tcp, ecn_marked, "segments", "segments that a router had marked")                      \
 	X(tcp, ecn_reductions, "events", "windows reduced for the peer's echo of a mark")        \

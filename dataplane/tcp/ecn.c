@@ -57,8 +57,10 @@ void ecn_echoed(struct stream *s)
 
 	if (a == NULL || (a->marks_seen && seq_le(s->snd_una, a->marks_until)))
 		return;
-	if (congestion_marked(s))
+	if (congestion_marked(s)) {
 		count(s->stack, tcp_ecn_reductions);
+		trace(s, TCP_EVENT_MARKED, s->cwnd);
+	}
 	ecn_reduced(s);
 }
 

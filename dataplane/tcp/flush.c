@@ -55,6 +55,7 @@ static void starve(struct stream *s)
 {
 	struct tcp_stack *t = s->stack;
 
+	trace(s, TCP_EVENT_STARVED, (s->flags & F_NO_MEMORY) != 0);
 	s->flags |= F_STARVED;
 	list_del(&s->link);
 	list_push_back(&t->starved, &s->link);

@@ -144,6 +144,8 @@ bool header_send(struct stream *s, const struct header_segment *h)
 		x.ack = s->rcv_nxt;
 	if ((h->flags & WIRE_RST) == 0)
 		x.window = window_field(s, h->flags);
+	if (x.window == 0 && s->state == TCP_ESTABLISHED && (h->flags & WIRE_RST) == 0)
+		trace(s, TCP_EVENT_OUR_WINDOW, receive_unread(s));
 	if ((s->flags & F_ECN) != 0)
 		ecn_mark(s, h, &x.flags, &x.tos);
 	if ((h->flags & WIRE_SYN) == 0) {

@@ -55,7 +55,7 @@ enum tcp_verdict input_syn_sent(struct stream *s, const struct segment *g)
 	bool ack = (g->flags & WIRE_ACK) != 0;
 
 	if (ack && (seq_le(g->ack, s->snd_una) || seq_gt(g->ack, s->snd_max))) {
-		count(s->stack, tcp_bad_ack);
+		count_drop(s, tcp_bad_ack);
 		output_reset_reply(s->stack, g);
 		return TCP_ACCEPTED;
 	}
@@ -67,14 +67,14 @@ enum tcp_verdict input_syn_sent(struct stream *s, const struct segment *g)
 	}
 	if ((g->flags & WIRE_SYN) == 0 ||
 	    ((g->flags & WIRE_FIN) != 0 && s->stack->config.drop_syn_fin)) {
-		count(s->stack, tcp_bad_flags);
+		count_drop(s, tcp_bad_flags);
 		return TCP_MALFORMED;
 	}
 	state_learn_syn(s, &g->options, g->seq, g->window);
 	ecn_learn_syn(s, g->flags);
 	if (!ack) {
 		/* Simultaneous open: our SYN goes out again, with an ACK. */
-		s->state = TCP_SYN_RCVD;
+		stream_enter(s, TCP_SYN_RCVD);
 		s->flags |= F_RETRANSMIT;
 		return TCP_ACCEPTED;
 	}
@@ -137,6 +137,7 @@ static void reset_input(struct stream *s, const struct segment *g)
 		return;
 	}
 	count(s->stack, tcp_rst_in);
+	trace(s, TCP_EVENT_RST_IN, (uint32_t)s->state << 8);
 	state_die(s, s->state == TCP_SYN_RCVD ? STREAM_END_REFUSED : STREAM_END_RESET);
 }
 
@@ -236,7 +237,7 @@ static void payload_input(struct stream *s, struct segment *g)
 
 static enum tcp_verdict dropped(struct stream *s, const struct segment *g, enum tcp_counter why)
 {
-	count(s->stack, why);
+	count_drop(s, why);
 	if (why == tcp_out_of_window && g->bytes > 0 && seq_le(g->seq + g->bytes, s->rcv_nxt))
 		receive_note_duplicate(s, g->seq, g->seq + g->bytes);
 	answer_dropped(s, g);
@@ -247,12 +248,12 @@ static enum tcp_verdict dropped(struct stream *s, const struct segment *g, enum 
 static enum tcp_verdict handshake_ack(struct stream *s, const struct segment *g)
 {
 	if (seq_le(g->ack, s->snd_una) || seq_gt(g->ack, s->snd_max)) {
-		count(s->stack, tcp_bad_ack);
+		count_drop(s, tcp_bad_ack);
 		output_reset_reply(s->stack, g);
 		return TCP_REFUSED;
 	}
 	if ((s->flags & F_HALF_OPEN) != 0 && listen_is_full(s)) {
-		count(s->stack, tcp_syn_backlog_full);
+		count_drop(s, tcp_syn_backlog_full);
 		return TCP_REFUSED;
 	}
 	syn_acked(s, g);
@@ -283,7 +284,7 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 		return TCP_ACCEPTED;
 	}
 	if ((g->flags & WIRE_ACK) == 0) {
-		count(s->stack, tcp_bad_flags);
+		count_drop(s, tcp_bad_flags);
 		return TCP_MALFORMED;
 	}
 	if (s->state == TCP_SYN_RCVD) {
@@ -292,7 +293,7 @@ enum tcp_verdict input_synchronized(struct stream *s, struct segment *g)
 			return v;
 	}
 	if (!ack_acceptable(s, g)) {
-		count(s->stack, tcp_bad_ack);
+		count_drop(s, tcp_bad_ack);
 		output_challenge_ack(s);
 		return TCP_ACCEPTED;
 	}

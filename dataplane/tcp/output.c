@@ -54,8 +54,10 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 		return false;
 	uint32_t end = seq + n + fin;
 	bool again = seq_lt(seq, s->snd_max);
-	if (again)
+	if (again) {
 		count(s->stack, tcp_retransmits);
+		trace(s, TCP_EVENT_RETRANSMIT, n);
+	}
 	if (again && (s->flags & F_TIMING) != 0 && seq_lt(seq, s->active->timed_seq))
 		s->flags &= ~(uint32_t)F_TIMING; /* Karn's rule */
 	if (!again && n > 0 && (s->flags & F_TIMING) == 0) {
@@ -348,8 +350,10 @@ void output_syn(struct stream *s)
 		s->flags |= F_RETRANSMIT;
 		return;
 	}
-	if (seq_lt(s->snd_una, s->snd_max))
+	if (seq_lt(s->snd_una, s->snd_max)) {
 		count(s->stack, tcp_retransmits);
+		trace(s, TCP_EVENT_RETRANSMIT, 0);
+	}
 	s->flags &= ~(uint32_t)F_RETRANSMIT;
 	s->snd_nxt = s->snd_max = s->snd_una + 1;
 	if (s->due_us[DUE_RETRANSMIT] == 0)
@@ -361,6 +365,7 @@ void output_reset(struct stream *s)
 	struct header_segment h = {
 		.seq = s->snd_max, .flags = WIRE_RST | WIRE_ACK, .control = true};
 
+	trace(s, TCP_EVENT_RST_OUT, (uint32_t)s->state << 8);
 	if (header_send(s, &h))
 		count(s->stack, tcp_rst_out);
 }

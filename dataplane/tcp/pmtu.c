@@ -46,6 +46,7 @@ static bool lower_mss(struct stream *s, uint32_t mtu)
 	if (mss >= s->mss)
 		return false;
 	s->mss = (uint16_t)mss;
+	trace(s, TCP_EVENT_MSS, mss);
 	return true;
 }
 

@@ -37,6 +37,7 @@ static void make_room(struct flight *f)
 	while (f->n + 2 > FLIGHT_RUNS) {
 		f->run[1].at_us = seq_max(f->run[0].at_us, f->run[1].at_us);
 		f->run[1].again |= f->run[0].again;
+		f->run[1].merged = true;
 		memmove(&f->run[0], &f->run[1], (f->n - 1u) * sizeof(f->run[0]));
 		f->n--;
 	}
@@ -59,7 +60,7 @@ static void append(struct stream *s, struct flight *f, uint32_t to)
 		return;
 	}
 	make_room(f);
-	insert(f, f->n, (struct flight_run){to, now32(s), false});
+	insert(f, f->n, (struct flight_run){to, now32(s), false, false});
 }
 
 /* from..to, inside what was sent before, gets a new time: runs before, of and behind it. */
@@ -80,7 +81,7 @@ static void overwrite(struct stream *s, struct flight *f, uint32_t from, uint32_
 		continue;
 	memmove(&f->run[i], &f->run[j], (f->n - j) * sizeof(f->run[0]));
 	f->n = (uint8_t)(f->n - (j - i));
-	insert(f, i, (struct flight_run){to, now32(s), true});
+	insert(f, i, (struct flight_run){to, now32(s), true, false});
 }
 
 void rack_sent(struct stream *s, uint32_t from, uint32_t to)
@@ -104,7 +105,7 @@ static void learn_delivery(struct stream *s, struct flight *f, const struct flig
 	/* Too soon for the retransmission: the answer is to the original. */
 	if (r->again && rtt < f->min_rtt_us)
 		return;
-	if (!r->again)
+	if (!r->again && !r->merged)
 		f->min_rtt_us = u32_min(f->min_rtt_us, rtt);
 	if (f->known &&
 	    (seq_lt(r->at_us, f->at_us) || (r->at_us == f->at_us && seq_le(end, f->end))))
@@ -115,14 +116,14 @@ static void learn_delivery(struct stream *s, struct flight *f, const struct flig
 	f->rtt_us = rtt;
 }
 
-void rack_delivered(struct stream *s, uint32_t from, uint32_t to)
+uint32_t rack_delivered(struct stream *s, uint32_t from, uint32_t to)
 {
 	struct flight *f = flight_of(s);
 	const struct scoreboard *k = s->active != NULL ? s->active->board : NULL;
-	uint32_t begin = s->snd_una;
+	uint32_t begin = s->snd_una, latest = 0;
 
 	if (f == NULL)
-		return;
+		return 0;
 	uint32_t highest = k != NULL && k->n > 0 ? k->sacked[k->n - 1].to : s->snd_una;
 	for (unsigned i = 0; i < f->n; begin = f->run[i++].to) {
 		uint32_t a = seq_max(begin, from), b = seq_min(f->run[i].to, to);
@@ -131,10 +132,13 @@ void rack_delivered(struct stream *s, uint32_t from, uint32_t to)
 		if (k != NULL && ranges_covered(k->sacked, k->n, a, b) == b - a)
 			continue; /* nothing new */
 		learn_delivery(s, f, &f->run[i], b);
+		if (!f->run[i].again && !f->run[i].merged)
+			latest = now32(s) - f->run[i].at_us;
 		/* Step 3: an original that arrives behind a later one was only late. */
 		if (!f->run[i].again && seq_lt(sack_skip(s, a), seq_min(b, highest)))
 			s->flags |= F_REORDERED;
 	}
+	return latest;
 }
 
 void rack_cut(struct stream *s)
@@ -317,6 +321,7 @@ void rack_expired(struct stream *s)
 	f->due_is_probe = false;
 	if (probe) {
 		count(s->stack, tcp_tail_probes);
+		trace(s, TCP_EVENT_TAIL_PROBE, s->snd_max - s->snd_una);
 		s->flags |= F_TAIL_PROBE;
 		return;
 	}

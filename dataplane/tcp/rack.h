@@ -23,7 +23,8 @@ enum { FLIGHT_RUNS = 17 };
 /* Sent last at at_us: from the end of the run before (the first: snd_una) up to `to`. */
 struct flight_run {
 	uint32_t to, at_us;
-	bool again; /* it was a retransmission */
+	bool again;  /* it was a retransmission */
+	bool merged; /* of two: for a part of it at_us is too late */
 };
 
 struct flight {
@@ -40,8 +41,9 @@ struct flight {
 };
 
 void rack_sent(struct stream *s, uint32_t from, uint32_t to);
-/* The peer has told of from..to, parts of which may have been known. */
-void rack_delivered(struct stream *s, uint32_t from, uint32_t to);
+/* The peer has told of from..to, parts of which may have been known.  The round trip of what was
+ * sent last of it, in us; 0: not exactly known. */
+uint32_t rack_delivered(struct stream *s, uint32_t from, uint32_t to);
 /* snd_una has moved: forgets what lies before it. */
 void rack_cut(struct stream *s);
 void rack_forget(struct stream *s);

@@ -64,7 +64,7 @@ static uint32_t store(struct stream *s, uint32_t seq, const uint8_t *data, uint3
 		done += m;
 	}
 	if (done < n)
-		count(s->stack, tcp_receive_no_memory);
+		count_drop(s, tcp_receive_no_memory);
 	return done;
 }
 
@@ -120,7 +120,7 @@ static void beyond_hole(struct stream *s, uint32_t seq, const uint8_t *data, uin
 		return;
 	struct reorder *r = reorder_of(s);
 	if (r == NULL || !ranges_fit(r->range, r->n, REORDER_RANGES, seq, seq + n)) {
-		count(s->stack, r == NULL ? tcp_receive_no_memory : tcp_reorder_full);
+		count_drop(s, r == NULL ? tcp_receive_no_memory : tcp_reorder_full);
 		return;
 	}
 	n = store(s, seq, data, n, false);

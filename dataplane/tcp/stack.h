@@ -11,6 +11,7 @@
 #include "dataplane/tcp/tcb.h"
 #include "dataplane/tcp/tcp.h"
 #include "dataplane/tcp/time_wait.h"
+#include "dataplane/tcp/trace.h"
 #include "dataplane/tcp/tuning.h"
 
 struct congestion_ops;
@@ -20,6 +21,22 @@ struct tuned {
 	struct stream_tuning tuning;
 	uint64_t waiting_since_us; /* data is outstanding and SND.UNA stands still since then */
 	uint32_t quick_left;
+};
+
+enum { TRACE_MS_MASK = (1 << 24) - 1 };
+
+/* The event itself is the last eight bytes. */
+struct trace_entry {
+	handle_t handle;
+	uint32_t value;
+	uint32_t ms : 24, kind : 8;
+};
+static_assert(sizeof(struct trace_entry) == 16, "four to a cache line");
+
+struct trace_ring {
+	struct trace_entry *entries; /* NULL: off */
+	uint32_t mask;
+	uint64_t next;
 };
 
 /* So many a second, a tenth of that at once. */
@@ -50,6 +67,7 @@ struct tcp_stack {
 	uint64_t challenge_second;   /* RFC 5961 section 7 */
 	uint32_t challenge_left;
 	uint64_t ip_id; /* state of a small generator: consecutive ids tell nothing */
+	struct trace_ring trace;
 	bool flushing, stopped;
 	uint64_t counters[tcp_counter_count];
 };
@@ -82,6 +100,31 @@ static inline const struct stream_tuning *stream_tuning(const struct stream *s)
 	return t->tuned != NULL ? &t->tuned[(uint32_t)s->handle].tuning : &t->tuning;
 }
 
+static inline void trace(const struct stream *s, enum tcp_event e, uint32_t value)
+{
+	struct trace_ring *r = &s->stack->trace;
+
+	if (r->entries != NULL)
+		r->entries[r->next++ & r->mask] =
+			(struct trace_entry){.handle = s->handle,
+					     .value = value,
+					     .ms = stack_now_ms(s->stack) & TRACE_MS_MASK,
+					     .kind = (uint32_t)e & 255};
+}
+
+/* A segment of s comes to nothing. */
+static inline void count_drop(const struct stream *s, enum tcp_counter why)
+{
+	count(s->stack, why);
+	trace(s, TCP_EVENT_DROP, why);
+}
+
+static inline void stream_enter(struct stream *s, enum tcp_state state)
+{
+	trace(s, TCP_EVENT_STATE, (uint32_t)s->state << 8 | state);
+	s->state = state;
+}
+
 /* Output, timer or event work is to come at the next flush. */
 static inline void stream_touch(struct stream *s)
 {
@@ -106,6 +149,9 @@ uint32_t stack_find(const struct tcp_stack *t, const struct flow_key *key, uint3
 void flush_retry(struct timer *timer);
 
 const struct congestion_ops *stream_congestion(const struct stream *s);
+
+int trace_init(struct trace_ring *r, uint32_t events);
+void trace_free(struct trace_ring *r);
 
 int tuning_init(struct tcp_stack *t);
 void tuning_free(struct tcp_stack *t);

@@ -36,7 +36,7 @@ static const uint8_t on_fin_acked[TCP_STATES] = {
 
 static void enter(struct stream *s, enum tcp_state state)
 {
-	s->state = state;
+	stream_enter(s, state);
 	timers_start_idle(s);
 }
 
@@ -57,7 +57,7 @@ struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint
 	flow_insert(&t->flows, hash, (uint32_t)h);
 	tuning_birth(s, &t->tuning);
 	s->scales = c->window_scaling ? c->receive_scale : 0;
-	s->ts_offset = isn_timestamp_offset(t, key);
+	s->ts_offset = isn_timestamp_offset(t, hash);
 	rto_init(s);
 	return s;
 }
@@ -152,7 +152,7 @@ void state_die(struct stream *s, enum stream_end why)
 
 	if (s->state == TCP_CLOSED)
 		return;
-	s->state = TCP_CLOSED;
+	stream_enter(s, TCP_CLOSED);
 	timers_stop_all(s);
 	flow_remove(&s->stack->flows, s->hash, (uint32_t)s->handle);
 	if ((s->flags & F_HALF_OPEN) != 0)
@@ -167,7 +167,7 @@ void state_die(struct stream *s, enum stream_end why)
 void state_shrink(struct stream *s)
 {
 	time_wait_enter(s);
-	s->state = TCP_CLOSED;
+	stream_enter(s, TCP_CLOSED);
 	timers_stop_all(s);
 }
 

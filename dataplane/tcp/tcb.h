@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/timer.h"
 #include "dataplane/tcp/flow_table.h"
+#include "dataplane/tcp/hystart.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/ranges.h"
 #include "dataplane/tcp/sack.h"
@@ -117,6 +118,7 @@ struct active {
 	uint32_t acked_bytes; /* towards the next segment of cwnd (RFC 3465) */
 	uint32_t marks_until; /* with marks_seen: marks before this number count no more */
 	bool marks_seen;      /* RFC 3168 section 6.1.2 */
+	struct hystart hystart;
 };
 
 struct listener;

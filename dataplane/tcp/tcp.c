@@ -52,6 +52,8 @@ void tcp_config_default(struct tcp_config *c)
 		.limited_transmit = true,
 		.duplicate_threshold = 3,
 		.dsack = true,
+		.trace_events = 4096,
+		.hystart = true,
 		.blackhole_detection = true,
 		.ts_tick_us = 1000,
 		.random_isn = true,
@@ -77,9 +79,10 @@ static bool settle_config(struct tcp_config *c)
 	       c->max_streams < FLOW_TIME_WAIT && c->max_time_wait < FLOW_TIME_WAIT &&
 	       c->init_cwnd > 0 && c->congestion <= TCP_CONGESTION_CUBIC &&
 	       c->syn_cookies <= TCP_COOKIES_ALWAYS && c->ecn <= TCP_ECN_ON &&
-	       (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
-	       c->rto_min_us <= c->rto_max_us && c->receive_limit <= c->receive_limit_max &&
-	       c->receive_limit_max <= 1u << 30 && c->send_limit <= 1u << 30;
+	       (c->trace_events & (c->trace_events - 1)) == 0 && (c->mss == 0 || c->mss >= 64) &&
+	       c->rto_min_us > 0 && c->rto_min_us <= c->rto_max_us &&
+	       c->receive_limit <= c->receive_limit_max && c->receive_limit_max <= 1u << 30 &&
+	       c->send_limit <= 1u << 30;
 }
 
 static const struct congestion_ops *const algorithms[] = {
@@ -109,7 +112,7 @@ static bool allocate(struct tcp_stack *t)
 	t->reorders = slab_create(sizeof(struct reorder), t->config.max_streams);
 	t->flights = slab_create(sizeof(struct flight), t->config.max_streams);
 	t->boards = slab_create(sizeof(struct scoreboard), t->config.max_streams);
-	return tuning_init(t) == 0 &&
+	return tuning_init(t) == 0 && trace_init(&t->trace, t->config.trace_events) == 0 &&
 	       flow_table_init(&t->flows, t->config.max_streams + t->config.max_time_wait,
 			       &flow_secret) == 0 &&
 	       time_wait_init(&t->time_wait, t, t->config.max_time_wait) == 0 &&
@@ -170,6 +173,7 @@ void tcp_destroy(struct tcp_stack *t)
 	slab_destroy(t->boards);
 	slab_destroy(t->flights);
 	tuning_free(t);
+	trace_free(&t->trace);
 	free(t);
 }
 

@@ -88,8 +88,9 @@ struct tcp_config {
 	uint32_t time_wait_us, fin_wait2_us;
 	uint32_t keep_idle_s, keep_interval_s, keep_count;
 	uint32_t challenge_acks_per_s; /* RFC 5961 section 7 */
-	uint32_t ts_tick_us;           /* of the timestamp clock */
-	uint32_t quick_acks;           /* tunable: the first so many segments are ACKed at once */
+	uint32_t trace_events; /* kept for tcp_trace_read() (trace.h); a power of two, or 0 */
+	uint32_t ts_tick_us;   /* of the timestamp clock */
+	uint32_t quick_acks;   /* tunable: the first so many segments are ACKed at once */
 	bool timestamps, window_scaling, sack;
 	bool blackhole_detection;    /* smaller segments after timeouts in a row (RFC 4821) */
 	bool rack;                   /* loss by time (RFC 8985); false: by blocks (RFC 6675) */
@@ -97,6 +98,7 @@ struct tcp_config {
 	bool prr;                    /* RFC 6937; false: cwnd falls at once (RFC 6675) */
 	bool limited_transmit;       /* RFC 3042 */
 	uint8_t duplicate_threshold; /* RFC 5681: 3 */
+	bool hystart;                /* leave slow start when the round trip grows (RFC 9406) */
 	bool dsack;                  /* report duplicates (RFC 2883) */
 	bool random_isn;             /* false: the number drawn, with neither clock nor hash */
 	bool random_timestamps;      /* false: the clock without an offset */

@@ -151,6 +151,7 @@ static void syn_expired(struct stream *s)
 static void retransmit_expired(struct stream *s)
 {
 	count(s->stack, tcp_timeouts);
+	trace(s, TCP_EVENT_TIMEOUT, s->rto_us);
 	if (s->state == TCP_SYN_SENT || s->state == TCP_SYN_RCVD) {
 		syn_expired(s);
 		return;

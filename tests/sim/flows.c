@@ -279,6 +279,7 @@ static void configure(uint64_t *r, struct tcp_config *c)
 	c->timestamps = random_below(r, 4) != 0;
 	c->window_scaling = random_below(r, 4) != 0;
 	c->sack = random_below(r, 4) != 0;
+	c->hystart = random_below(r, 2) != 0;
 	c->ecn = (enum tcp_ecn)random_below(r, 3);
 	c->congestion = (enum tcp_congestion)random_below(r, 2);
 	c->option_layout = (enum tcp_option_layout)random_below(r, 2);

@@ -122,18 +122,19 @@ static enum tcp_verdict keep_syn(struct listener *l, struct tcp_stack *t, const 
 }
 
 /* The SYN-ACK as output_syn() would send it, from the SYN alone. */
-static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, const struct segment *g)
+static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, const struct segment *g,
+			     uint32_t hash)
 {
 	const struct stream_tuning *tuning = l->l.tuning != NULL ? l->l.tuning : &t->tuning;
 	struct syn_cookie c;
 
-	syn_cookie_make(t, g, &c);
+	syn_cookie_make(t, g, hash, &c);
 	struct tcp_options o = c.options;
 	o.has_mss = true;
 	o.mss = output_mss_to(t, &g->key, tuning->mss);
 	o.scale = t->config.receive_scale;
 	o.ts_echo = c.options.ts_value;
-	o.ts_value = syn_cookie_timestamp(&c, stack_ticks(t) + isn_timestamp_offset(t, &g->key));
+	o.ts_value = syn_cookie_timestamp(&c, stack_ticks(t) + isn_timestamp_offset(t, hash));
 	struct bare_segment b = {
 		.key = &g->key,
 		.seq = c.iss,
@@ -198,7 +199,7 @@ static enum tcp_verdict syn_input(struct tcp_stack *t, const struct segment *g, 
 	if (!within_budget(t))
 		return refuse(t, tcp_syn_limited);
 	if (wants_cookie(t, l)) {
-		answer_by_cookie(l, t, g);
+		answer_by_cookie(l, t, g, hash);
 		return TCP_ACCEPTED;
 	}
 	if (l->half_open >= t->config.syn_backlog)
@@ -221,7 +222,7 @@ static enum tcp_verdict cookie_input(struct listener *l, struct tcp_stack *t, st
 	struct ip_addr peer = flow_ip(g->key.peer);
 	struct syn_cookie c;
 
-	if (!syn_cookie_check(t, g, &c))
+	if (!syn_cookie_check(t, g, hash, &c))
 		return refuse_established(t, g, tcp_cookies_bad);
 	if (chunk_pool_percent(t->shard->chunks) >= REFUSE_PERCENT || t->stopped)
 		return refuse_established(t, g, tcp_syn_refused);

@@ -57,7 +57,7 @@ struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint
 	flow_insert(&t->flows, hash, (uint32_t)h);
 	tuning_birth(s, &t->tuning);
 	s->scales = c->window_scaling ? c->receive_scale : 0;
-	s->ts_offset = isn_timestamp_offset(t, key);
+	s->ts_offset = isn_timestamp_offset(t, hash);
 	rto_init(s);
 	return s;
 }

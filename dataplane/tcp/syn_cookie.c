@@ -37,26 +37,17 @@ static uint32_t age_clock(const struct tcp_stack *t)
 	return (uint32_t)(stack_now(t) / AGE_UNIT_US);
 }
 
-static uint32_t hash_of(const struct tcp_stack *t, const struct flow_key *key, uint32_t peer_seq,
-			uint32_t age, unsigned size)
+static uint32_t pack(const struct tcp_stack *t, uint32_t flow, uint32_t peer_seq, uint32_t age,
+		     unsigned size)
 {
-	struct {
-		struct flow_key key;
-		uint32_t peer_seq, age, size;
-	} in = {*key, peer_seq, age, size};
+	uint32_t in[4] = {flow, peer_seq, age, size};
+	uint32_t hash = (uint32_t)(siphash(&t->cookie_key, in, sizeof(in)) >> (64 - HASH_BITS));
 
-	static_assert(sizeof(in) == sizeof(*key) + 12, "no padding is hashed");
-	return (uint32_t)(siphash(&t->cookie_key, &in, sizeof(in)) & ((1u << HASH_BITS) - 1));
+	return (age % AGES) << (32 - AGE_BITS) | (uint32_t)size << HASH_BITS | hash;
 }
 
-static uint32_t pack(const struct tcp_stack *t, const struct flow_key *key, uint32_t peer_seq,
-		     uint32_t age, unsigned size)
-{
-	return (age % AGES) << (32 - AGE_BITS) | (uint32_t)size << HASH_BITS |
-	       hash_of(t, key, peer_seq, age, size);
-}
-
-void syn_cookie_make(const struct tcp_stack *t, const struct segment *g, struct syn_cookie *c)
+void syn_cookie_make(const struct tcp_stack *t, const struct segment *g, uint32_t hash,
+		     struct syn_cookie *c)
 {
 	const struct tcp_options *o = &g->options;
 	uint16_t mss = flow_is_ip4(g->key.peer) ? OPTION_MSS_DEFAULT_IP4 : OPTION_MSS_DEFAULT_IP6;
@@ -65,7 +56,7 @@ void syn_cookie_make(const struct tcp_stack *t, const struct segment *g, struct 
 	if (o->has_mss)
 		mss = o->mss;
 	*c = (struct syn_cookie){
-		.iss = pack(t, &g->key, g->seq, age_clock(t), size_index(mss)),
+		.iss = pack(t, hash, g->seq, age_clock(t), size_index(mss)),
 		.options = {.has_timestamp = carried,
 			    .ts_value = o->ts_value,
 			    .has_scale = carried && o->has_scale && t->config.window_scaling,
@@ -99,13 +90,14 @@ static void unpack_timestamp(struct syn_cookie *c, const struct tcp_options *o)
 	c->ecn = (carry & CARRY_ECN) != 0;
 }
 
-bool syn_cookie_check(const struct tcp_stack *t, const struct segment *g, struct syn_cookie *c)
+bool syn_cookie_check(const struct tcp_stack *t, const struct segment *g, uint32_t hash,
+		      struct syn_cookie *c)
 {
 	uint32_t iss = g->ack - 1, now = age_clock(t);
 	uint32_t age = now - ((now - (iss >> (32 - AGE_BITS))) % AGES);
 	unsigned size = iss >> HASH_BITS & ((1 << MSS_BITS) - 1);
 
-	if (iss != pack(t, &g->key, g->seq - 1, age, size))
+	if (iss != pack(t, hash, g->seq - 1, age, size))
 		return false;
 	*c = (struct syn_cookie){.iss = iss, .options = {.has_mss = true, .mss = sizes[size]}};
 	if (g->options.has_timestamp && t->config.timestamps)

@@ -113,6 +113,7 @@ static struct tcp_config core_config(const struct tcpe_config *c)
 	to.syn_cookies = c->syn_cookies ? TCP_COOKIES_UNDER_PRESSURE : TCP_COOKIES_NEVER;
 	to.synacks_per_s = 0;
 	to.blackhole_detection = false; /* no setting of the interface asks for it */
+	to.hystart = c->hystart;
 	to.rack = c->rack;
 	to.tlp = c->tlp;
 	to.prr = c->prr;

@@ -1,0 +1,528 @@
+/* tcp.c - what the TCP stack costs, in one process without a kernel: both ends are ours, time is
+ * virtual, packets are memory.  Each figure stands beside a floor of the same run.
+ *
+ * usage: perf-tcp [idle connections, default 1000000] */
+#include "dataplane/tcp/checksum.h"
+#include "dataplane/tcp/options.h"
+#include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/wire.h"
+#include "perf/tcp_side.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	PORT = 25,
+	BURST = 32,
+	SMALL = 64, /* bytes of a request and of its reply */
+	CONNECTIONS = 1024,
+	ROUNDS = 48,
+	REPEATS = 5,
+	SEGMENT_BYTES = 160, /* room for a small segment */
+	BULK_BYTES = 400 << 20,
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void nothing(struct stream *s, void *user)
+{
+}
+
+static void ended(struct stream *s, void *user, enum stream_end why)
+{
+	fprintf(stderr, "a connection was lost (%d)\n", why);
+	exit(1);
+}
+
+/* Reads a request, answers in kind; closes when the peer does. */
+static void answer(struct stream *s, void *user)
+{
+	uint8_t data[SMALL];
+	size_t n = stream_read(s, data, sizeof(data));
+
+	if (n > 0)
+		stream_write(s, data, n, 0);
+	if (stream_eof(s))
+		stream_close(s);
+}
+
+static void pump(struct stream *s, void *user)
+{
+	static const uint8_t data[16384];
+	struct side *side = user;
+	size_t n;
+
+	do {
+		n = side->to_write < sizeof(data) ? (size_t)side->to_write : sizeof(data);
+		n = stream_write(s, data, n, 0);
+		side->to_write -= n;
+	} while (n > 0);
+}
+
+static void swallow(struct stream *s, void *user)
+{
+	size_t n = stream_readable(s);
+
+	((struct side *)user)->received += n;
+	stream_consume(s, n);
+}
+
+static const struct stream_events server = {nothing, answer, nothing, ended};
+static const struct stream_events sender = {pump, swallow, pump, ended};
+static const struct stream_events receiver = {nothing, swallow, nothing, ended};
+
+static struct side *serving(const char *address, struct tcp_config *c,
+			    const struct stream_events *events)
+{
+	c->synacks_per_s = 0;
+	struct side *s = side_create(address, c);
+
+	s->isn = calloc(65536, sizeof(*s->isn));
+	tcp_listen(s->tcp, &(struct tcp_listen){.port = PORT, .events = events, .user = s});
+	return s;
+}
+
+/* One segment of a peer. */
+struct input {
+	struct ip_addr peer;
+	uint16_t port;
+	uint8_t flags;
+	uint32_t seq, ack, bytes;
+};
+
+static void build(const struct side *s, uint8_t *h, const struct input *in, struct tcp_packet *p)
+{
+	static const struct tcp_options offer = {.has_mss = true,
+						 .mss = 1440,
+						 .has_scale = true,
+						 .sack_permitted = true,
+						 .has_timestamp = true,
+						 .ts_value = 5};
+	uint8_t *options = h + WIRE_TCP_BYTES;
+	size_t n = (in->flags & WIRE_SYN) != 0
+			   ? options_write_syn(options, &offer, TCP_OPTIONS_LINUX)
+			   : options_write_timestamp(options, 5, 0);
+
+	memset(h, 0, WIRE_TCP_BYTES);
+	wire_put16(h, in->port);
+	wire_put16(h + 2, PORT);
+	wire_put32(h + 4, in->seq);
+	wire_put32(h + 8, in->ack);
+	h[12] = (uint8_t)((WIRE_TCP_BYTES + n) / 4 << 4);
+	h[13] = in->flags;
+	wire_put16(h + 14, 65535);
+	memset(options + n, 'x', in->bytes);
+	*p = (struct tcp_packet){.source = in->peer,
+				 .destination = s->addr,
+				 .segment = h,
+				 .bytes = (uint32_t)(WIRE_TCP_BYTES + n + in->bytes)};
+	uint64_t sum = checksum_pseudo(&p->source, &p->destination, p->bytes);
+	uint16_t folded = checksum_finish(checksum_add(sum, h, p->bytes));
+	memcpy(h + 16, &folded, 2);
+}
+
+static void put(struct side *s, const struct input *in)
+{
+	uint8_t h[SEGMENT_BYTES];
+	struct tcp_packet p;
+
+	build(s, h, in, &p);
+	if (tcp_input(s->tcp, &p) != TCP_ACCEPTED) {
+		fprintf(stderr, "a segment was refused\n");
+		exit(1);
+	}
+}
+
+static void open_one(struct side *s, const struct ip_addr *peer, uint16_t port)
+{
+	put(s, &(struct input){.peer = *peer, .port = port, .flags = WIRE_SYN});
+	tcp_flush(s->tcp);
+	put(s, &(struct input){.peer = *peer,
+			       .port = port,
+			       .flags = WIRE_ACK,
+			       .seq = 1,
+			       .ack = s->isn[port] + 1});
+	tcp_flush(s->tcp);
+}
+
+/* The floor of n packets of so many bytes: each copied and summed once, over as much memory as
+ * the real ones take. */
+static double floor_ns(uint32_t n, uint32_t bytes, uint32_t stride)
+{
+	uint8_t *from = calloc(n, stride), *to = calloc(1, bytes + 1);
+	uint64_t best = UINT64_MAX, sum = 0;
+
+	for (unsigned r = 0; r < REPEATS; r++) {
+		uint64_t begin = now_ns();
+		for (uint32_t i = 0; i < n; i++) {
+			memcpy(to, from + (size_t)i * stride, bytes);
+			sum += checksum_add(0, to, bytes);
+		}
+		uint64_t ns = now_ns() - begin;
+		best = ns < best ? ns : best;
+	}
+	__asm__ volatile("" : : "r"(sum));
+	free(from);
+	free(to);
+	return (double)best / n;
+}
+
+static void row(const char *what, double ns, const char *floor, double floor_of_it)
+{
+	printf("%-52s %9.1f ns   %-34s %8.1f ns   %6.1f x\n", what, ns, floor, floor_of_it,
+	       ns / floor_of_it);
+}
+
+/* All segments of a measurement, made before it begins. */
+struct prepared {
+	uint8_t *bytes;
+	struct tcp_packet *packet;
+	uint32_t n;
+};
+
+static struct prepared prepare(uint32_t n)
+{
+	return (struct prepared){.bytes = calloc(n, SEGMENT_BYTES),
+				 .packet = calloc(n, sizeof(struct tcp_packet))};
+}
+
+static void add(struct prepared *p, const struct side *s, const struct input *in)
+{
+	build(s, p->bytes + (size_t)p->n * SEGMENT_BYTES, in, &p->packet[p->n]);
+	p->n++;
+}
+
+static void release(struct prepared *p)
+{
+	free(p->bytes);
+	free(p->packet);
+}
+
+/* ns of one segment, in bursts. */
+static double feed(struct side *s, const struct prepared *p)
+{
+	uint64_t begin = now_ns();
+
+	for (uint32_t i = 0; i < p->n; i += BURST) {
+		for (uint32_t k = i; k < i + BURST && k < p->n; k++)
+			tcp_input(s->tcp, &p->packet[k]);
+		tcp_flush(s->tcp);
+	}
+	return (double)(now_ns() - begin) / p->n;
+}
+
+static struct ip_addr peer_of(uint32_t i)
+{
+	struct ip_addr a = {4, {10, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}};
+
+	return a;
+}
+
+static void small_segments(void)
+{
+	struct tcp_config c;
+	double best = 1e9;
+
+	tcp_config_default(&c);
+	for (unsigned r = 0; r < REPEATS; r++) {
+		struct side *s = serving("192.0.2.1", &c, &server);
+		struct prepared p = prepare(CONNECTIONS * ROUNDS);
+		struct input in = {.flags = WIRE_ACK | WIRE_PSH, .bytes = SMALL};
+
+		in.peer = peer_of(1);
+		for (uint32_t i = 0; i < CONNECTIONS; i++)
+			open_one(s, &in.peer, (uint16_t)(1024 + i));
+		for (uint32_t k = 0; k < ROUNDS; k++) {
+			for (uint32_t i = 0; i < CONNECTIONS; i++) {
+				in.port = (uint16_t)(1024 + i);
+				in.seq = 1 + k * SMALL;
+				in.ack = s->isn[in.port] + 1 + k * SMALL;
+				add(&p, s, &in);
+			}
+		}
+		uint64_t before = s->sent;
+		double ns = feed(s, &p);
+		if (s->sent - before != p.n) {
+			fprintf(stderr, "%lu answers to %u requests\n",
+				(unsigned long)(s->sent - before), p.n);
+			exit(1);
+		}
+		best = ns < best ? ns : best;
+		release(&p);
+		side_destroy(s);
+	}
+	row("small segment in, read, answered, small segment out", best, "copy and sum both",
+	    2 * floor_ns(CONNECTIONS * ROUNDS, SMALL + 32, SEGMENT_BYTES));
+}
+
+/* Connections in lockstep, a burst of them at a time: SYN; ACK with the request; FIN; last ACK.
+ * The peer's segments are made inside the measurement. */
+static void connection_burst(struct side *s, uint32_t first)
+{
+	static const struct {
+		uint8_t flags;
+		uint32_t seq, acked, bytes;
+	} steps[] = {{WIRE_SYN, 0, 0, 0},
+		     {WIRE_ACK, 1, 1, SMALL},
+		     {WIRE_ACK | WIRE_FIN, 1 + SMALL, 1 + SMALL, 0},
+		     {WIRE_ACK, 2 + SMALL, 2 + SMALL, 0}};
+	struct input in = {.peer = peer_of(first >> 12)};
+
+	for (unsigned step = 0; step < 4; step++) {
+		for (uint32_t i = 0; i < BURST; i++) {
+			in.port = (uint16_t)(1024 + ((first + i) & 0x7fff));
+			in.flags = steps[step].flags;
+			in.seq = steps[step].seq;
+			in.ack = step > 0 ? s->isn[in.port] + steps[step].acked : 0;
+			in.bytes = steps[step].bytes;
+			put(s, &in);
+		}
+		tcp_flush(s->tcp);
+	}
+}
+
+static void whole_connections(void)
+{
+	enum { TOTAL = 200000 };
+	struct tcp_config c;
+
+	tcp_config_default(&c);
+	struct side *s = serving("192.0.2.1", &c, &server);
+	double best = 1e9;
+	for (unsigned r = 0; r < REPEATS; r++) {
+		uint64_t begin = now_ns();
+		for (uint32_t i = 0; i < TOTAL / REPEATS; i += BURST)
+			connection_burst(s, r * TOTAL + i);
+		double ns = (double)(now_ns() - begin) / (TOTAL / REPEATS);
+		best = ns < best ? ns : best;
+	}
+	if (tcp_stream_count(s->tcp) != 0) {
+		fprintf(stderr, "%u connections did not end\n", tcp_stream_count(s->tcp));
+		exit(1);
+	}
+	side_destroy(s);
+	row("accept, request, reply, close (4 in, 3 out, peer too)", best, "copy and sum all 7",
+	    7 * floor_ns(4096, 60, SEGMENT_BYTES));
+}
+
+static void cookies(void)
+{
+	enum { SYNS = 100000 };
+	struct tcp_config c;
+
+	tcp_config_default(&c);
+	c.syn_cookies = TCP_COOKIES_ALWAYS;
+	struct side *s = serving("192.0.2.1", &c, &server);
+	struct prepared p = prepare(SYNS);
+	for (uint32_t i = 0; i < SYNS; i++)
+		add(&p, s,
+		    &(struct input){.peer = peer_of(i),
+				    .port = (uint16_t)(1024 + i % 50000),
+				    .flags = WIRE_SYN,
+				    .seq = i * 77});
+	double best = 1e9;
+	for (unsigned r = 0; r < REPEATS; r++) {
+		double ns = feed(s, &p);
+		best = ns < best ? ns : best;
+	}
+	if (tcp_counters(s->tcp)[tcp_cookies_sent] != (uint64_t)SYNS * REPEATS)
+		exit(1);
+	row("SYN in, cookie SYN-ACK out", best, "copy and sum both",
+	    2 * floor_ns(SYNS, 40, SEGMENT_BYTES));
+	printf("%-52s %9.2f M/s\n", "", 1000 / best);
+	release(&p);
+	side_destroy(s);
+}
+
+static void fire(struct timer *t)
+{
+}
+
+static void timers(void)
+{
+	enum { TIMERS = 1000000, SPREAD_MS = 60000 };
+	struct timer *t = calloc(TIMERS, sizeof(*t));
+	struct shard shard = {.now_us = 1000000, .timers = timer_wheel_create(1000000)};
+
+	for (uint32_t i = 0; i < TIMERS; i++)
+		timer_init(&t[i], fire);
+	uint64_t begin = now_ns();
+	for (uint64_t i = 0; i < TIMERS; i++)
+		timer_arm(shard.timers, &t[i], 1000000 + i * 2654435761u % (SPREAD_MS * 1000ull));
+	uint64_t armed = now_ns();
+	unsigned fired = 0;
+	for (uint64_t ms = 1; ms <= SPREAD_MS; ms++)
+		fired += timer_advance(&shard, 1000000 + ms * 1000);
+	uint64_t done = now_ns();
+	for (uint32_t i = 0; i < TIMERS; i++)
+		__asm__ volatile("" : : "r"(i));
+	double loop = (double)(now_ns() - done) / TIMERS;
+	if (fired != TIMERS)
+		exit(1);
+	row("timer armed (of a million, within a minute)", (double)(armed - begin) / TIMERS,
+	    "empty loop", loop);
+	row("timer fired", (double)(done - armed) / TIMERS, "empty loop", loop);
+	timer_wheel_destroy(shard.timers);
+	free(t);
+}
+
+static size_t resident_bytes(void)
+{
+	unsigned long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	if (f == NULL || fscanf(f, "%*u %lu", &pages) != 1)
+		exit(1);
+	fclose(f);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static struct ip_addr idle_peer(uint32_t i)
+{
+	struct ip_addr a = {6, {0x20, 0x01, 0x0d, 0xb8, 1}};
+
+	a.byte[14] = (uint8_t)(i / 50000 >> 8);
+	a.byte[15] = (uint8_t)(i / 50000);
+	return a;
+}
+
+static uint16_t idle_port(uint32_t i)
+{
+	return (uint16_t)(1024 + i % 50000);
+}
+
+/* Random look-ups; and the floor: one read of the tcb that is looked for. */
+static void look_up(const struct side *s, uint32_t n)
+{
+	enum { LOOKUPS = 1000000 };
+	struct flow_key *keys = calloc(LOOKUPS, sizeof(*keys));
+	uint64_t random = 5, sum = 0;
+
+	flow_address(keys[0].local, &s->addr);
+	for (uint32_t i = 0; i < LOOKUPS; i++) {
+		random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+		uint32_t which = (uint32_t)((random >> 32) % n);
+		struct ip_addr a = idle_peer(which);
+		memcpy(keys[i].local, keys[0].local, 16);
+		flow_address(keys[i].peer, &a);
+		keys[i].peer_port = idle_port(which);
+		keys[i].local_port = PORT;
+	}
+	uint64_t begin = now_ns();
+	for (uint32_t i = 0; i < LOOKUPS; i++) {
+		uint32_t ref = stack_find(s->tcp, &keys[i], flow_hash(&s->tcp->flows, &keys[i]));
+		sum += ref == FLOW_NONE;
+	}
+	uint64_t found = now_ns();
+	if (sum != 0)
+		exit(1);
+	for (uint32_t i = 0; i < LOOKUPS; i++) {
+		random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+		const struct stream *t =
+			slab_at(s->tcp->streams, (uint32_t)((random >> 32) % n), NULL);
+		sum += t->hash;
+	}
+	uint64_t done = now_ns();
+	__asm__ volatile("" : : "r"(sum));
+	row("hash and look-up among all of them", (double)(found - begin) / LOOKUPS,
+	    "one random tcb read", (double)(done - found) / LOOKUPS);
+	free(keys);
+}
+
+static void idle_connections(uint32_t n)
+{
+	struct tcp_config c;
+
+	tcp_config_default(&c);
+	c.max_streams = n;
+	c.max_time_wait = 16;
+	struct side *s = serving("2001:db8::1", &c, &server);
+	size_t before = resident_bytes();
+	uint64_t begin = now_ns();
+	for (uint32_t i = 0; i < n; i++) {
+		struct ip_addr a = idle_peer(i);
+		open_one(s, &a, idle_port(i));
+	}
+	double ns = (double)(now_ns() - begin) / n;
+	size_t held = resident_bytes() - before;
+	if (tcp_stream_count(s->tcp) != n)
+		exit(1);
+	printf("%u idle connections (IPv6, timestamps, SACK, scaling): %.1f bytes each resident, "
+	       "%.0f MiB; accepted in %.0f ns each\n",
+	       n, (double)held / n, (double)held / (1 << 20), ns);
+	look_up(s, n);
+	side_destroy(s);
+}
+
+/* Moves a burst from one side's queue into the other. */
+static bool deliver(struct side *from, struct side *to)
+{
+	unsigned n = 0;
+
+	for (; n < BURST && from->head != from->tail; n++) {
+		const struct slot *q = &from->queue[from->head % QUEUE];
+		struct tcp_packet p = {.source = from->addr,
+				       .destination = to->addr,
+				       .segment = q->ip + WIRE_IP4_BYTES,
+				       .bytes = q->bytes - WIRE_IP4_BYTES};
+		tcp_input(to->tcp, &p);
+		from->head++;
+	}
+	tcp_flush(to->tcp);
+	return n > 0;
+}
+
+static void bulk(void)
+{
+	struct tcp_config c;
+	int err;
+
+	tcp_config_default(&c);
+	c.send_limit = c.receive_limit = 1000 * 1024;
+	struct side *a = side_create("192.0.2.2", &c);
+	struct side *b = serving("192.0.2.1", &c, &receiver);
+	a->queue = calloc(QUEUE, sizeof(*a->queue));
+	b->queue = calloc(QUEUE, sizeof(*b->queue));
+	a->to_write = BULK_BYTES;
+	stream_connect(a->tcp, &a->addr, &b->addr, PORT, &sender, a, &err);
+	tcp_flush(a->tcp);
+	uint64_t begin = now_ns(), now_us = a->shard.now_us;
+	while (b->received < BULK_BYTES) {
+		now_us += 20;
+		timer_advance(&a->shard, now_us);
+		timer_advance(&b->shard, now_us);
+		bool any = deliver(a, b);
+		if (!deliver(b, a) && !any)
+			now_us += 1000;
+	}
+	double ns = (double)(now_ns() - begin), packets = (double)a->sent;
+	double floor = packets * floor_ns(QUEUE, 1500, PACKET_BYTES) * 2;
+	row("bulk, a full segment from write to read, both ends", ns / packets,
+	    "copy and sum at both ends", floor / packets);
+	printf("%-52s %9.1f Gbit/s of payload, both ends on one core; %lu sent again\n", "",
+	       BULK_BYTES * 8.0 / ns, (unsigned long)tcp_counters(a->tcp)[tcp_retransmits]);
+	side_destroy(a);
+	side_destroy(b);
+}
+
+int main(int argc, char **argv)
+{
+	uint32_t idle = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000000;
+
+	small_segments();
+	whole_connections();
+	cookies();
+	timers();
+	bulk();
+	if (idle > 0)
+		idle_connections(idle);
+	return 0;
+}

@@ -106,7 +106,7 @@ static void on_worker_status(void *arg)
 	note_time(q);
 	q->sessions = smtp_sessions_open(q->unit->smtp);
 	q->queued = relay_queued(q->unit->relay);
-	q->streams = tcp_stream_count(q->unit->tcp);
+	q->streams = tcp_stream_count(q->unit->transport.tcp);
 	q->chunk_percent = chunk_pool_percent(q->unit->worker->shard.chunks);
 	relay_each_hop(q->unit->relay, keep_hop, q);
 }

@@ -1,4 +1,4 @@
-/* unit.c - adapters between the layers of one worker */
+/* unit.c - joins the layers of one worker */
 #include "control/unit.h"
 
 #include "base/log.h"
@@ -9,78 +9,6 @@
 #include <time.h>
 
 enum { SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256, QUEUE_ENTRIES = 1 << 20 };
-
-static bool segment_in(void *arg, const struct net_segment *s)
-{
-	struct unit *u = arg;
-	struct tcp_packet p = {
-		.source = s->source,
-		.destination = s->destination,
-		.segment = s->bytes,
-		.bytes = s->n,
-		.tos = s->tos,
-		.checksum_good = s->checksum_good,
-	};
-
-	return tcp_input(u->tcp, &p) != TCP_BAD_CHECKSUM;
-}
-
-static void unreachable_in(void *arg, const struct ip_addr *local, uint16_t local_port,
-			   const struct ip_addr *peer, uint16_t peer_port)
-{
-	struct unit *u = arg;
-
-	tcp_unreachable(u->tcp, local, local_port, peer, peer_port);
-}
-
-static void too_big_in(void *arg, const struct net_flow *f, uint32_t mtu)
-{
-	struct unit *u = arg;
-
-	tcp_packet_too_big(u->tcp, &f->local, f->local_port, &f->peer, f->peer_port, f->sequence,
-			   mtu);
-}
-
-static bool get_buffer(void *arg, struct tcp_buffer *b, unsigned bytes, bool control)
-{
-	struct unit *u = arg;
-	struct net_buffer n;
-
-	if (!net_buffer_get(u->net, &n, bytes, control))
-		return false;
-	*b = (struct tcp_buffer){.handle = n.mbuf, .data = n.data};
-	return true;
-}
-
-static void send_packet(void *arg, struct tcp_buffer *b, unsigned bytes, const struct ip_addr *to)
-{
-	struct unit *u = arg;
-	struct net_buffer n = {.mbuf = b->handle, .data = b->data};
-
-	net_send(u->net, &n, bytes, to);
-}
-
-static void drop_buffer(void *arg, struct tcp_buffer *b)
-{
-	struct net_buffer n = {.mbuf = b->handle, .data = b->data};
-
-	net_buffer_drop(&n);
-}
-
-static bool owns_flow(void *arg, const struct ip_addr *local, uint16_t local_port,
-		      const struct ip_addr *peer, uint16_t peer_port)
-{
-	struct unit *u = arg;
-
-	return net_owns_flow(u->net, local, local_port, peer, peer_port);
-}
-
-static bool source_for(void *arg, const struct ip_addr *to, struct ip_addr *source)
-{
-	struct unit *u = arg;
-
-	return net_source_for(u->env->net, to, source);
-}
 
 static void accepted(void *arg, const struct spool_found *f)
 {
@@ -107,46 +35,23 @@ static unsigned stage_spool(void *arg)
 	return spool_poll(((struct unit *)arg)->smtp_spool);
 }
 
-static unsigned stage_tcp(void *arg)
-{
-	tcp_flush(((struct unit *)arg)->tcp);
-	return 0;
-}
-
 static int create_transport(struct unit *u)
 {
-	static const struct tcp_env callbacks = {
-		.get_buffer = get_buffer,
-		.send = send_packet,
-		.drop_buffer = drop_buffer,
-		.owns_flow = owns_flow,
-	};
 	const struct config_dataplane *d = &u->env->config->dataplane;
-	struct net_upper upper = {
-		.arg = u,
-		.segment = segment_in,
-		.unreachable = unreachable_in,
-		.too_big = too_big_in,
-	};
-	struct tcp_env env = callbacks;
+	const struct config_pool *pool = &u->env->config->relay.pool[0];
 	struct tcp_config c;
 
-	env.arg = u;
 	tcp_config_default(&c);
 	c.mtu = (uint16_t)d->port[0].mtu;
 	for (unsigned i = 1; i < d->port_count; i++) {
 		if (d->port[i].mtu < c.mtu)
 			c.mtu = (uint16_t)d->port[i].mtu;
 	}
-	c.max_streams = (uint32_t)(d->limits.sessions +
-				   u->env->config->relay.pool[0].connections *
-					   u->env->config->relay.pool[0].next_hop_count +
+	c.max_streams = (uint32_t)(d->limits.sessions + pool->connections * pool->next_hop_count +
 				   MORE_STREAMS);
 	c.max_time_wait = TIME_WAIT_ENTRIES;
 	c.syn_backlog = (uint32_t)d->limits.syn_backlog;
-	u->net = net_worker_create(u->env->net, &u->worker->shard, &upper);
-	u->tcp = tcp_create(&u->worker->shard, &env, &c);
-	return u->net != NULL && u->tcp != NULL ? 0 : -ENOMEM;
+	return transport_create(&u->transport, u->env->net, &u->worker->shard, &c);
 }
 
 static void relay_configure(const struct config *c, struct relay_config *r)
@@ -190,12 +95,12 @@ static int create_mail(struct unit *u)
 	relay_configure(u->env->config, &rc);
 	struct relay_env re = {
 		.shard = shard,
-		.tcp = u->tcp,
+		.tcp = u->transport.tcp,
 		.tls = u->tls,
 		.spool = u->env->spool,
 		.spool_client = u->relay_spool,
-		.source_for = source_for,
-		.source_arg = u,
+		.source_for = transport_source_for,
+		.source_arg = &u->transport,
 	};
 	u->relay = relay_worker_create(&re, &rc);
 	struct smtp_env se = {
@@ -227,7 +132,7 @@ static int listen_all(struct unit *u)
 			.user = &u->listeners[i],
 			.admit = smtp_admit,
 		};
-		int rc = tcp_listen(u->tcp, &l);
+		int rc = tcp_listen(u->transport.tcp, &l);
 		if (rc < 0)
 			return rc;
 	}
@@ -259,13 +164,13 @@ int unit_create(struct unit *u, const struct unit_env *env, unsigned index, char
 			 index, strerror(-rc));
 		return rc;
 	}
-	worker_add_stage(u->worker, "receive", net_receive, u->net);
+	worker_add_stage(u->worker, "receive", net_receive, u->transport.net_worker);
 	worker_add_stage(u->worker, "tls", stage_tls, u);
 	worker_add_stage(u->worker, "auth", stage_auth, u);
 	worker_add_stage(u->worker, "spool", stage_spool, u);
 	worker_add_stage(u->worker, "relay", relay_poll, u->relay);
-	worker_add_stage(u->worker, "tcp", stage_tcp, u);
-	worker_add_stage(u->worker, "transmit", net_transmit, u->net);
+	worker_add_stage(u->worker, "tcp", transport_flush, &u->transport);
+	worker_add_stage(u->worker, "transmit", net_transmit, u->transport.net_worker);
 	return 0;
 }
 
@@ -277,18 +182,16 @@ void unit_destroy(struct unit *u)
 	smtp_worker_destroy(u->smtp);
 	relay_worker_destroy(u->relay);
 	/* the resets of what was aborted still leave */
-	if (u->tcp != NULL && u->net != NULL) {
-		tcp_flush(u->tcp);
-		net_transmit(u->net);
+	if (u->transport.tcp != NULL && u->transport.net_worker != NULL) {
+		tcp_flush(u->transport.tcp);
+		net_transmit(u->transport.net_worker);
 	}
 	tls_worker_destroy(u->tls);
 	if (u->smtp_spool != NULL)
 		spool_client_destroy(u->smtp_spool);
 	if (u->relay_spool != NULL)
 		spool_client_destroy(u->relay_spool);
-	if (u->tcp != NULL)
-		tcp_destroy(u->tcp);
-	net_worker_destroy(u->net);
+	transport_destroy(&u->transport);
 	worker_destroy(u->worker);
 	*u = (struct unit){0};
 }
@@ -301,8 +204,8 @@ int unit_register(struct unit *u, struct stats *stats)
 		const uint64_t *values;
 	} sets[] = {
 		{worker_counter_desc, worker_counter_count, u->worker->counters},
-		{net_counter_desc, net_counter_count, net_counters(u->net)},
-		{tcp_counter_desc, tcp_counter_count, tcp_counters(u->tcp)},
+		{net_counter_desc, net_counter_count, net_counters(u->transport.net_worker)},
+		{tcp_counter_desc, tcp_counter_count, tcp_counters(u->transport.tcp)},
 		{tls_counter_desc, tls_counter_count, tls_counters(u->tls)},
 		{auth_counter_desc, auth_counter_count, auth_client_counters(u->auth)},
 		{smtp_counter_desc, smtp_counter_count, smtp_counters(u->smtp)},
@@ -320,7 +223,7 @@ int unit_register(struct unit *u, struct stats *stats)
 
 void unit_drain(struct unit *u)
 {
-	tcp_stop_listening(u->tcp);
+	tcp_stop_listening(u->transport.tcp);
 	smtp_drain(u->smtp);
 	relay_drain(u->relay);
 }

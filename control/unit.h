@@ -13,9 +13,8 @@
 
 #include "control/config.h"
 #include "control/stats.h"
+#include "control/transport.h"
 #include "dataplane/core/worker.h"
-#include "dataplane/net/net.h"
-#include "dataplane/tcp/tcp.h"
 #include "smtp/auth/auth.h"
 #include "smtp/relay/relay.h"
 #include "smtp/smtp.h"
@@ -35,8 +34,7 @@ struct unit_env {
 
 struct unit {
 	struct worker *worker;
-	struct net_worker *net;
-	struct tcp_stack *tcp;
+	struct transport transport;
 	struct tls_worker *tls;
 	struct auth_client *auth;
 	struct spool_client *smtp_spool, *relay_spool;

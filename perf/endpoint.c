@@ -8,10 +8,9 @@
  * Client: a line "S|R SIZE PEER PORT" on standard input does the same as a client ('S': asks the
  * peer to send) and prints the microseconds from the SYN to the last octet.
  */
+#include "control/transport.h"
 #include "dataplane/core/eal.h"
 #include "dataplane/core/worker.h"
-#include "dataplane/net/net.h"
-#include "dataplane/tcp/tcp.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +22,7 @@ enum { PORT = 7000, HEAD = 16, PACKETS = 8192, CHUNK_BYTES = 64 << 20, WINDOW = 
 struct endpoint {
 	struct worker *worker;
 	struct net *net;
-	struct net_worker *net_worker;
-	struct tcp_stack *tcp;
+	struct transport transport;
 	struct ip_addr local;
 };
 
@@ -171,69 +169,6 @@ static void server_opened(struct stream *s, void *user)
 static const struct stream_events server_events = {server_opened, on_readable, on_writable,
 						   on_closed};
 
-static bool segment_in(void *arg, const struct net_segment *s)
-{
-	struct endpoint *e = arg;
-	struct tcp_packet p = {
-		.source = s->source,
-		.destination = s->destination,
-		.segment = s->bytes,
-		.bytes = s->n,
-		.tos = s->tos,
-		.checksum_good = s->checksum_good,
-	};
-
-	return tcp_input(e->tcp, &p) != TCP_BAD_CHECKSUM;
-}
-
-static void unreachable_in(void *arg, const struct ip_addr *local, uint16_t local_port,
-			   const struct ip_addr *peer, uint16_t peer_port)
-{
-	tcp_unreachable(((struct endpoint *)arg)->tcp, local, local_port, peer, peer_port);
-}
-
-static void too_big_in(void *arg, const struct net_flow *f, uint32_t mtu)
-{
-	tcp_packet_too_big(((struct endpoint *)arg)->tcp, &f->local, f->local_port, &f->peer,
-			   f->peer_port, f->sequence, mtu);
-}
-
-static bool get_buffer(void *arg, struct tcp_buffer *b, unsigned bytes, bool control)
-{
-	struct net_buffer n;
-
-	if (!net_buffer_get(((struct endpoint *)arg)->net_worker, &n, bytes, control))
-		return false;
-	*b = (struct tcp_buffer){.handle = n.mbuf, .data = n.data};
-	return true;
-}
-
-static void send_packet(void *arg, struct tcp_buffer *b, unsigned bytes, const struct ip_addr *to)
-{
-	struct net_buffer n = {.mbuf = b->handle, .data = b->data};
-
-	net_send(((struct endpoint *)arg)->net_worker, &n, bytes, to);
-}
-
-static void drop_buffer(void *arg, struct tcp_buffer *b)
-{
-	struct net_buffer n = {.mbuf = b->handle, .data = b->data};
-
-	net_buffer_drop(&n);
-}
-
-static bool owns_flow(void *arg, const struct ip_addr *local, uint16_t local_port,
-		      const struct ip_addr *peer, uint16_t peer_port)
-{
-	return true;
-}
-
-static unsigned stage_tcp(void *arg)
-{
-	tcp_flush(((struct endpoint *)arg)->tcp);
-	return 0;
-}
-
 static void fail(const char *what)
 {
 	fprintf(stderr, "endpoint: %s\n", what);
@@ -268,21 +203,18 @@ static void bring_up(struct endpoint *e, const char *iface, const char *address,
 	e->worker = worker_create(&wc);
 	if (e->worker == NULL)
 		fail("no memory");
-	struct net_upper upper = {e, segment_in, unreachable_in, too_big_in};
-	struct tcp_env env = {e, get_buffer, send_packet, drop_buffer, owns_flow};
 	struct tcp_config tc;
 	tcp_config_default(&tc);
 	tc.receive_limit_max = WINDOW;
 	tc.receive_limit = 1 << 20;
 	tc.time_wait_us = 1000000;
-	e->net_worker = net_worker_create(e->net, &e->worker->shard, &upper);
-	e->tcp = tcp_create(&e->worker->shard, &env, &tc);
 	struct tcp_listen l = {.port = PORT, .events = &server_events, .user = e};
-	if (e->net_worker == NULL || e->tcp == NULL || tcp_listen(e->tcp, &l) < 0)
+	if (transport_create(&e->transport, e->net, &e->worker->shard, &tc) < 0 ||
+	    tcp_listen(e->transport.tcp, &l) < 0)
 		fail("no memory");
-	worker_add_stage(e->worker, "receive", net_receive, e->net_worker);
-	worker_add_stage(e->worker, "tcp", stage_tcp, e);
-	worker_add_stage(e->worker, "transmit", net_transmit, e->net_worker);
+	worker_add_stage(e->worker, "receive", net_receive, e->transport.net_worker);
+	worker_add_stage(e->worker, "tcp", transport_flush, &e->transport);
+	worker_add_stage(e->worker, "transmit", net_transmit, e->transport.net_worker);
 }
 
 static void start_transfer(void *arg)
@@ -291,8 +223,8 @@ static void start_transfer(void *arg)
 	int err;
 
 	t->began_us = t->e->worker->shard.now_us;
-	t->stream = stream_connect(t->e->tcp, &t->e->local, &t->peer, t->peer_port, &client_events,
-				   t, &err);
+	t->stream = stream_connect(t->e->transport.tcp, &t->e->local, &t->peer, t->peer_port,
+				   &client_events, t, &err);
 	if (t->stream == NULL)
 		atomic_store(&t->result, -1);
 }
@@ -341,9 +273,9 @@ int main(int argc, char **argv)
 		;
 	worker_join(e.worker);
 	for (unsigned i = 0; getenv("ENDPOINT_COUNTERS") != NULL && i < tcp_counter_count; i++) {
-		if (tcp_counters(e.tcp)[i] != 0)
+		if (tcp_counters(e.transport.tcp)[i] != 0)
 			fprintf(stderr, "%s %llu\n", tcp_counter_desc[i].name,
-				(unsigned long long)tcp_counters(e.tcp)[i]);
+				(unsigned long long)tcp_counters(e.transport.tcp)[i]);
 	}
 	return 0;
 }

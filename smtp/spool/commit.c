@@ -6,7 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { SWEEP_EVERY_US = 1000000, SWEEP_PRESSED_US = 100000 };
+enum {
+	SWEEP_EVERY_US = 1000000,
+	SWEEP_PRESSED_US = 100000,
+	BACK_OFF_FIRST_US = 50000,
+	BACK_OFF_MOST_US = 2000000,
+};
 
 void spool_finish(struct spool_request *r, int verdict)
 {
@@ -168,6 +173,11 @@ static void find_room(struct spool *sp, uint64_t now_us)
 		    (sp->active != NULL && sp->active->end + bytes <= sp->active->bytes))
 			return;
 	}
+	/* a disk that keeps failing is not given a fresh segment for every batch */
+	if (now_us < sp->try_at_us) {
+		keep_what_fits(sp, false, -EIO);
+		return;
+	}
 	struct spool_segment *full = sp->active;
 	int rc = segment_create(sp, (SEGMENT_DATA_AT + bytes) * 32 / 31 + 64);
 	if (rc < 0) {
@@ -179,6 +189,17 @@ static void find_room(struct spool *sp, uint64_t now_us)
 		full->sealed_us = now_us;
 		sp->sweep_wanted = sp->sweep_wanted || (full->live == 0 && full->states == 0);
 	}
+}
+
+/* One failure is tried again at once; more of them at growing intervals. */
+static void back_off(struct spool *sp, uint64_t now_us)
+{
+	uint64_t us = BACK_OFF_FIRST_US;
+
+	for (unsigned i = 1; i < sp->failures && us < BACK_OFF_MOST_US; i++)
+		us *= 2;
+	sp->try_at_us = sp->failures == 0 ? 0 : now_us + us;
+	sp->failures++;
 }
 
 static int write_and_sync(struct spool *sp, uint64_t now_us)
@@ -197,9 +218,11 @@ static int write_and_sync(struct spool *sp, uint64_t now_us)
 	}
 	if (rc == 0) {
 		seg->end += bytes;
+		sp->failures = 0;
 		spool_count(sp, spool_log_bytes, bytes);
 		return 0;
 	}
+	back_off(sp, now_us);
 	spool_count(sp, failure, 1);
 	log_error("spool", "segment %016llx abandoned after a failed %s: %s",
 		  (unsigned long long)seg->number, failure == spool_write_errors ? "write" : "sync",

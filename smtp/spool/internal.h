@@ -163,7 +163,9 @@ struct spool {
 	uint64_t swept_us;
 	unsigned last_batch; /* requests in the last one */
 	bool sweep_wanted;
-	bool pressed; /* room was refused: compact at once */
+	unsigned failures;  /* batches in a row whose write or sync failed */
+	uint64_t try_at_us; /* no new segment before */
+	bool pressed;       /* room was refused: compact at once */
 
 	/* between spool_open() and spool_start() */
 	struct recovered *found;

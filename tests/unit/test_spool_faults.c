@@ -54,6 +54,22 @@ static void failed_sync_fails_its_whole_batch_and_nothing_before_or_after(void *
 	assert_int_equal(read_body(g, before, 1, 600), 0);
 }
 
+static void disk_that_keeps_failing_is_not_given_a_segment_a_batch(void **state)
+{
+	struct rig *g = *state;
+	spool_id_t id;
+
+	for (uint64_t i = 0; i < 40; i++) {
+		disk_faults(g->disk)->nth[DISK_SYNC] = 1;
+		assert_int_equal(commit(g, i, 600, &id), -EIO);
+		disk_faults(g->disk)->nth[DISK_SYNC] = 0;
+	}
+	assert_true(counter(g, spool_segments_abandoned) < 8);
+	/* and it is back by itself, within seconds */
+	g->now_us += 3000000;
+	assert_int_equal(commit(g, 41, 600, &id), 0);
+}
+
 static void failed_write_is_eio_and_the_next_commit_succeeds(void **state)
 {
 	struct rig *g = *state;
@@ -283,6 +299,7 @@ int main(void)
 		T(no_verdict_leaves_before_the_sync_returns),
 		T(failed_sync_fails_its_whole_batch_and_nothing_before_or_after),
 		T(failed_write_is_eio_and_the_next_commit_succeeds),
+		T(disk_that_keeps_failing_is_not_given_a_segment_a_batch),
 		T(full_disk_is_enospc_until_space_returns),
 		T(max_size_is_enospc_until_messages_are_done),
 		T(large_body_counts_against_max_size),

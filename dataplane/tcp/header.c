@@ -3,6 +3,7 @@
 
 #include "dataplane/tcp/checksum.h"
 #include "dataplane/tcp/ecn.h"
+#include "dataplane/tcp/isn.h"
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/output.h"
 #include "dataplane/tcp/receive.h"
@@ -14,6 +15,7 @@
 
 struct parts {
 	const struct flow_key *key;
+	uint32_t hash; /* of the flow; IPv6 needs it */
 	uint32_t seq, ack, bytes;
 	uint16_t window;
 	uint8_t flags, tos;
@@ -48,8 +50,7 @@ static void put_ip4(struct tcp_stack *t, uint8_t *p, const struct parts *x, uint
 
 static void put_ip6(struct tcp_stack *t, uint8_t *p, const struct parts *x, uint32_t tcp_bytes)
 {
-	/* RFC 6437: the flow label is a stable hash of the flow */
-	wire_put32(p, 6u << 28 | (uint32_t)x->tos << 20 | (flow_hash(&t->flows, x->key) & 0xfffff));
+	wire_put32(p, 6u << 28 | (uint32_t)x->tos << 20 | isn_flow_label(t, x->hash));
 	wire_put16(p + 4, (uint16_t)tcp_bytes);
 	p[6] = 6;
 	p[7] = WIRE_TTL;
@@ -132,6 +133,7 @@ bool header_send(struct stream *s, const struct header_segment *h)
 	uint8_t options[OPTIONS_MAX_BYTES];
 	struct parts x = {
 		.key = &s->key,
+		.hash = s->hash,
 		.seq = h->seq,
 		.bytes = h->bytes,
 		.flags = h->flags,
@@ -175,6 +177,8 @@ void output_bare(struct tcp_stack *t, const struct bare_segment *b)
 			  .window = b->window,
 			  .options = options};
 
+	if (!flow_is_ip4(b->key->peer))
+		x.hash = flow_hash(&t->flows, b->key);
 	if (b->syn != NULL)
 		x.option_bytes = options_write_syn(options, b->syn, t->config.option_layout);
 	else if (b->timestamps)

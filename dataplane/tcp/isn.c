@@ -18,3 +18,8 @@ uint32_t isn_timestamp_offset(const struct tcp_stack *t, uint32_t hash)
 
 	return offset != 0 ? offset : 1;
 }
+
+uint32_t isn_flow_label(const struct tcp_stack *t, uint32_t hash)
+{
+	return (uint32_t)siphash(&t->isn_key, &hash, sizeof(hash)) & 0xfffff;
+}

@@ -14,4 +14,7 @@ uint32_t isn_choose(const struct tcp_stack *t, const struct flow_key *key);
 /* Added to the timestamp clock; hash: of the flow.  Not random: 0. */
 uint32_t isn_timestamp_offset(const struct tcp_stack *t, uint32_t hash);
 
+/* 20 bits, stable for the flow (RFC 6437); tells nothing about hash, the flow table's secret. */
+uint32_t isn_flow_label(const struct tcp_stack *t, uint32_t hash);
+
 #endif

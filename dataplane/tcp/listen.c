@@ -130,7 +130,6 @@ static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, cons
 
 	syn_cookie_make(t, g, hash, &c);
 	struct tcp_options o = c.options;
-	o.has_mss = true;
 	o.mss = output_mss_to(t, &g->key, tuning->mss);
 	o.scale = t->config.receive_scale;
 	o.ts_echo = c.options.ts_value;

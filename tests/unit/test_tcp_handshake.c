@@ -1,11 +1,13 @@
 /* test_tcp_handshake.c - how connections begin: options, bounds, numbers, refusals */
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/stack.h"
+#include "tests/sim/net.h"
 #include "tests/sim/script.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -309,6 +311,69 @@ static void configuration_out_of_range_is_refused(void **state)
 	script_destroy(x);
 }
 
+/* The flow labels of host 0's packets, by source port. */
+struct labels {
+	struct net *net;
+	uint32_t label[65536]; /* + 1; 0: none seen */
+	unsigned flows, changes, secrets;
+};
+
+static bool note_label(void *arg, unsigned from, uint8_t *ip, size_t bytes)
+{
+	struct labels *l = arg;
+	uint32_t label = wire_get32(ip) & 0xfffff;
+	uint16_t port = wire_get16(ip + WIRE_IP6_BYTES);
+	struct flow_key key = {.peer_port = 25, .local_port = port};
+
+	if (from != 0)
+		return true;
+	memcpy(key.local, ip + 8, 16);
+	memcpy(key.peer, ip + 24, 16);
+	l->secrets += (flow_hash(&net_tcp(l->net, 0)->flows, &key) & 0xfffff) == label;
+	l->flows += l->label[port] == 0;
+	l->changes += l->label[port] != 0 && l->label[port] != label + 1;
+	l->label[port] = label + 1;
+	return true;
+}
+
+static void ignore(struct stream *s, void *user)
+{
+}
+
+static void ignore_end(struct stream *s, void *user, enum stream_end why)
+{
+}
+
+static const struct stream_events quiet = {ignore, ignore, ignore, ignore_end};
+
+static void flow_label_is_stable_and_gives_the_hash_of_the_table_not_away(void **state)
+{
+	struct labels *l = calloc(1, sizeof(*l));
+	struct net_options o;
+	int err;
+
+	net_options_default(&o);
+	o.ip6 = true;
+	l->net = net_create(&o);
+	net_set_filter(l->net, note_label, l);
+	struct ip_addr from = net_addr(l->net, 0), to = net_addr(l->net, 1);
+	tcp_listen(net_tcp(l->net, 1), &(struct tcp_listen){.port = 25, .events = &quiet});
+	for (unsigned i = 0; i < 20; i++) {
+		struct stream *s =
+			stream_connect(net_tcp(l->net, 0), &from, &to, 25, &quiet, NULL, &err);
+		net_run(l->net, 10000);
+		stream_write(s, "x", 1, 0);
+		net_run(l->net, 10000);
+		stream_abort(s); /* by RST, no stream any more on the other side */
+		net_run(l->net, 10000);
+	}
+	assert_int_equal(l->flows, 20);
+	assert_int_equal(l->changes, 0);
+	assert_in_range(l->secrets, 0, 1); /* by chance, one in a million */
+	net_destroy(l->net);
+	free(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +393,7 @@ int main(void)
 		cmocka_unit_test(unreachable_ends_a_connect_and_no_established_stream),
 		cmocka_unit_test(connect_takes_only_ports_that_steer_back_to_this_worker),
 		cmocka_unit_test(configuration_out_of_range_is_refused),
+		cmocka_unit_test(flow_label_is_stable_and_gives_the_hash_of_the_table_not_away),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,7 +130,6 @@ static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, cons
 
 	syn_cookie_make(t, g, hash, &c);
 	struct tcp_options o = c.options;
-	o.has_mss = true;
 	o.mss = output_mss_to(t, &g->key, tuning->mss);
 	o.scale = t->config.receive_scale;
 	o.ts_echo = c.options.ts_value;
@@ -144,7 +143,7 @@ static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, cons
 		.syn = &o,
 	};
 	output_bare(t, &b);
-	t->cookie_us = stack_now(t);
+	t->cookies_until_us = stack_now(t) + COOKIE_LIFE_US;
 	count(t, tcp_cookies_sent);
 }
 
@@ -249,8 +248,8 @@ static struct listener *awaits_cookies(struct tcp_stack *t, const struct segment
 {
 	struct ip_addr local = flow_ip(g->key.local);
 
-	if ((g->flags & (WIRE_ACK | WIRE_SYN)) != WIRE_ACK || t->cookie_us == 0 ||
-	    stack_now(t) - t->cookie_us > COOKIE_LIFE_US)
+	if ((g->flags & (WIRE_ACK | WIRE_SYN)) != WIRE_ACK || stack_now(t) > t->cookies_until_us ||
+	    t->cookies_until_us == 0)
 		return NULL;
 	return find(t, &local, g->key.local_port);
 }

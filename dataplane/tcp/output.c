@@ -301,7 +301,8 @@ bool output_challenge_allowed(struct tcp_stack *t)
  * most twice a second.  Units of 128 ms, modulo 256. */
 static bool challenged_lately(const struct stream *s, uint8_t unit)
 {
-	return s->challenged != 0 && (uint8_t)(unit - s->challenged) < 4;
+	/* unit 0 was noted as 1 */
+	return s->challenged != 0 && (uint8_t)(unit + 1 - s->challenged) < 5;
 }
 
 void output_challenge_ack(struct stream *s)

@@ -4,6 +4,7 @@
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
 
+enum { PLENTY_BYTES = 32768 };
 enum { PRESSURE_PERCENT = 80 }; /* of the chunk pool: windows stop growing */
 
 uint32_t receive_unread(const struct stream *s)
@@ -313,6 +314,12 @@ bool receive_window_news(const struct stream *s)
 
 	if ((s->flags & F_FIN_RECEIVED) != 0)
 		return false;
-	return by > 0 && (by >= u32_min(s->rcv_limit / 2, 2u * s->mss) ||
+	/* What the SYN-ACK could not offer, the next segment does; none is sent for it. */
+	if (s->rcv_right - s->rcv_read == stream_tuning(s)->init_window &&
+	    s->rcv_limit == stream_tuning(s)->receive_limit)
+		return false;
+	/* While much is left the ACKs of what arrives bring the news. */
+	bool enough = left > PLENTY_BYTES;
+	return by > 0 && ((!enough && by >= u32_min(s->rcv_limit / 2, 2u * s->mss)) ||
 			  (left < s->mss && worth_moving(s, by)));
 }

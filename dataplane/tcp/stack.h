@@ -59,7 +59,7 @@ struct tcp_stack {
 	struct list starved; /* waiting for chunks or packet buffers */
 	struct timer retry;  /* runs the starved */
 	struct siphash_key isn_key, cookie_key;
-	uint64_t cookie_us; /* when the last cookie was sent; 0: none ever */
+	uint64_t cookies_until_us; /* so long cookies may come back; 0: none was sent */
 	struct budget synacks;
 	struct stream_tuning tuning; /* of all streams, unless tuned */
 	struct tuned *tuned;         /* by index of stream; NULL: not tunable */

@@ -43,7 +43,7 @@ static struct tcp_traced unpack(const struct tcp_stack *t, const struct trace_en
 unsigned tcp_trace_read(const struct tcp_stack *t, handle_t of, struct tcp_traced *to, unsigned n)
 {
 	const struct trace_ring *r = &t->trace;
-	uint64_t held = r->next < r->mask ? r->next : (uint64_t)r->mask + 1;
+	uint64_t held = r->next <= r->mask ? r->next : (uint64_t)r->mask + 1;
 	unsigned found = 0;
 
 	if (r->entries == NULL)

@@ -234,7 +234,7 @@ static void wait_until(struct run *r)
 	int64_t us = seg_value(r, r->words > 1 ? r->word[1] : NULL);
 
 	if (!r->failed)
-		tcpe_advance(seg_stack(r), SEG_START_US + (uint64_t)us);
+		tcpe_advance(seg_stack(r), r->config.now_us + (uint64_t)us);
 }
 
 /* timer N: the next one; timer none */
@@ -244,11 +244,12 @@ static void timer(struct run *r)
 	bool none = r->words > 1 && strcmp(r->word[1], "none") == 0;
 	uint64_t expected =
 		none ? UINT64_MAX
-		     : SEG_START_US + (uint64_t)seg_value(r, r->words > 1 ? r->word[1] : NULL);
+		     : r->config.now_us + (uint64_t)seg_value(r, r->words > 1 ? r->word[1] : NULL);
 
 	if (next != expected)
 		seg_fail(r, "next timer: expected %lld, got %lld",
-			 (long long)(expected - SEG_START_US), (long long)(next - SEG_START_US));
+			 (long long)(expected - r->config.now_us),
+			 (long long)(next - r->config.now_us));
 }
 
 static void listen_call(struct run *r)

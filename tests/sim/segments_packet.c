@@ -340,7 +340,7 @@ static bool take(struct run *r, struct got *g)
 
 	if (n <= 0)
 		return false;
-	*g = (struct got){.scale = -1, .when_us = g->when_us - SEG_START_US};
+	*g = (struct got){.scale = -1, .when_us = g->when_us - r->config.now_us};
 	if (!checksums_good(r, r->packet, ip, (unsigned)n))
 		seg_fail(r, "a packet with a wrong checksum");
 	select_peer(r, wire_get16(h + 2));

@@ -25,10 +25,15 @@ static void with_sack(struct tcp_config *c)
 	c->sack = true;
 }
 
+static void tunable(struct tcp_config *c)
+{
+	c->tunable = true;
+}
+
 static void by_cookie(struct tcp_config *c)
 {
 	c->syn_cookies = TCP_COOKIES_ALWAYS;
-	c->timestamps = true;
+	c->timestamps = c->sack = c->window_scaling = true;
 }
 
 /* Accepted from a peer that asked for ECN. */
@@ -152,6 +157,19 @@ static void only_new_data_is_ecn_capable(void **state)
 	script_destroy(x);
 }
 
+static void codepoint_leaves_the_rest_of_the_octet_alone(void **state)
+{
+	struct script *x = established(tunable);
+	struct stream_tuning tuning;
+
+	tcp_tuning(x->tcp, &tuning);
+	tuning.tos = 0x20;
+	assert_int_equal(stream_tune(x->stream, &tuning), 0);
+	script_write(x, 10);
+	assert_int_equal(script_take(x)->tos, 0x20 | WIRE_ECT_0);
+	script_destroy(x);
+}
+
 static void mark_is_echoed_in_every_ack_until_the_peer_says_cwr(void **state)
 {
 	struct script *x = established(NULL);
@@ -194,11 +212,10 @@ static void echo_reduces_the_window_once_a_round_trip(void **state)
 	script_in(x, S_ACK | S_ECE, 1, 1 + MSS, 0);
 	assert_int_equal(s->ssthresh, 9 * MSS / 2);
 	assert_int_equal(s->cwnd, 9 * MSS / 2);
-	for (uint32_t i = 2; i <= 5; i++)
+	script_write(x, 20 * MSS);
+	for (uint32_t i = 2; i <= 10; i++) /* the last acknowledges what was out just then */
 		script_in(x, S_ACK | S_ECE, 1, 1 + i * MSS, 0);
 	assert_int_equal(script_count(x, tcp_ecn_reductions), 1);
-	script_write(x, 20 * MSS);
-	script_in(x, S_ACK, 1, 1 + 10 * MSS, 0);
 	script_in(x, S_ACK | S_ECE, 1, 1 + 11 * MSS, 0); /* sent after the reduction */
 	assert_int_equal(script_count(x, tcp_ecn_reductions), 2);
 	assert_int_equal(script_count(x, tcp_retransmits), 0);
@@ -255,7 +272,11 @@ static void marks_and_echoes_mean_nothing_where_it_was_not_agreed(void **state)
 static void cookie_remembers_it_beside_timestamps(void **state)
 {
 	struct script *x = script_create(by_cookie);
-	struct tcp_options o = {.has_timestamp = true, .ts_value = 700};
+	struct tcp_options o = {.has_timestamp = true,
+				.ts_value = 700,
+				.sack_permitted = true,
+				.has_scale = true,
+				.scale = 5};
 	uint8_t options[OPTIONS_MAX_BYTES];
 	size_t n = options_write_syn(options, &o, TCP_OPTIONS_LINUX);
 
@@ -266,6 +287,8 @@ static void cookie_remembers_it_beside_timestamps(void **state)
 	script_in(x, S_ACK, 1, 1, 0);
 	script_write(x, 10);
 	assert_int_equal(script_take(x)->tos, WIRE_ECT_0);
+	assert_true((script_tcb(x)->flags & F_SACK) != 0);
+	assert_int_equal(snd_scale(script_tcb(x)), 5);
 	script_destroy(x);
 }
 
@@ -278,6 +301,7 @@ int main(void)
 		cmocka_unit_test(syn_sent_again_does_not_ask_and_the_connection_goes_without),
 		cmocka_unit_test(peer_that_asks_no_more_in_its_second_syn_goes_without),
 		cmocka_unit_test(only_new_data_is_ecn_capable),
+		cmocka_unit_test(codepoint_leaves_the_rest_of_the_octet_alone),
 		cmocka_unit_test(mark_is_echoed_in_every_ack_until_the_peer_says_cwr),
 		cmocka_unit_test(cwr_in_a_marked_segment_begins_the_echo_anew),
 		cmocka_unit_test(echo_reduces_the_window_once_a_round_trip),

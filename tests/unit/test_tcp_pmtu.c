@@ -171,6 +171,18 @@ static void router_that_names_no_mtu_leads_down_the_plateaus(void **state)
 	script_destroy(x);
 }
 
+static void message_about_a_connection_that_is_over_is_ignored(void **state)
+{
+	struct script *x = script_create(NULL);
+
+	script_reach(x, TCP_TIME_WAIT);
+	too_big(x, 1, 1000);
+	script_expect_nothing(x);
+	assert_int_equal(script_count(x, tcp_too_big_ignored), 1);
+	assert_int_equal(script_state(x), TCP_TIME_WAIT);
+	script_destroy(x);
+}
+
 static void handshake_is_not_disturbed(void **state)
 {
 	struct script *x = script_create(with_sack);
@@ -306,6 +318,7 @@ int main(void)
 		cmocka_unit_test(message_about_nothing_in_flight_is_ignored),
 		cmocka_unit_test(message_cannot_raise_the_size_nor_sink_it_below_the_floor),
 		cmocka_unit_test(router_that_names_no_mtu_leads_down_the_plateaus),
+		cmocka_unit_test(message_about_a_connection_that_is_over_is_ignored),
 		cmocka_unit_test(handshake_is_not_disturbed),
 		cmocka_unit_test(timeouts_in_a_row_lower_the_size_step_by_step),
 		cmocka_unit_test(timeouts_of_small_segments_say_nothing_about_the_size),

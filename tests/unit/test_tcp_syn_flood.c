@@ -32,6 +32,18 @@ static void ten_a_second(struct tcp_config *c)
 	c->synacks_per_s = 10;
 }
 
+static void one_a_second(struct tcp_config *c)
+{
+	always(c);
+	c->synacks_per_s = 1;
+}
+
+static void no_limit(struct tcp_config *c)
+{
+	always(c);
+	c->synacks_per_s = 0;
+}
+
 static void one_stream(struct tcp_config *c)
 {
 	always(c);
@@ -168,6 +180,7 @@ static void timestamp_of_a_cookie_is_never_ahead_of_the_clock(void **state)
 				  isn_timestamp_offset(x->tcp, flow_hash(&x->tcp->flows, &key)) -
 				  value;
 		assert_in_range(behind, 0, 63);
+		assert_int_equal(value & 63, 9 | 1 << 4); /* scale and SACK, at any time */
 		script_advance(x, 1000);
 	}
 	script_destroy(x);
@@ -301,6 +314,10 @@ static void drain_refuses_cookies_too(void **state)
 	tcp_stop_listening(x->tcp);
 	script_in(x, S_ACK, 1, 1, 0);
 	script_expect(x, S_RST, 1, 0, 0);
+	script_in(x, S_SYN, 0, 0, 0);
+	script_expect(x, S_RST | S_ACK, -x->iss, 1, 0);
+	assert_int_equal(script_count(x, tcp_syn_refused), 2);
+	assert_int_equal(script_count(x, tcp_no_flow), 0);
 	assert_int_equal(tcp_stream_count(x->tcp), 0);
 	script_destroy(x);
 }
@@ -352,6 +369,29 @@ static void synacks_are_limited_a_second(void **state)
 	assert_in_range(answered, 300, 303);
 	assert_int_equal(script_count(x, tcp_syn_limited), 3000 - answered);
 	script_destroy(x);
+}
+
+/* Of so many SYNs at one instant */
+static unsigned answered_at_once(void (*configure)(struct tcp_config *c), unsigned syns)
+{
+	struct script *x = listening(configure);
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < syns; i++) {
+		x->peer_port = (uint16_t)(1024 + i);
+		script_in(x, S_SYN, 0, 0, 0);
+		while (script_take(x) != NULL)
+			n++;
+	}
+	script_destroy(x);
+	return n;
+}
+
+static void limit_allows_a_tenth_of_a_second_at_once_and_at_least_one(void **state)
+{
+	assert_int_equal(answered_at_once(one_a_second, 50), 1);
+	assert_int_equal(answered_at_once(ten_a_second, 50), 2);
+	assert_int_equal(answered_at_once(no_limit, 5000), 5000);
 }
 
 /* A flood: a hundred SYNs for every segment of an established transfer. */
@@ -508,6 +548,7 @@ int main(void)
 		cmocka_unit_test(drain_refuses_cookies_too),
 		cmocka_unit_test(memory_pressure_turns_to_cookies_and_then_to_refusal),
 		cmocka_unit_test(synacks_are_limited_a_second),
+		cmocka_unit_test(limit_allows_a_tenth_of_a_second_at_once_and_at_least_one),
 		cmocka_unit_test(transfers_complete_through_a_flood_of_100_syns_a_segment),
 	};
 

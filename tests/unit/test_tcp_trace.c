@@ -159,6 +159,23 @@ static void oldest_events_give_way(void **state)
 	script_destroy(x);
 }
 
+static void ring_that_is_not_full_holds_what_was_written_and_no_more(void **state)
+{
+	struct script *x = script_create(of_four);
+	struct tcp_traced e[LATEST];
+
+	script_listen(x);
+	assert_int_equal(tcp_trace_read(x->tcp, 0, e, LATEST), 0);
+	for (unsigned i = 1; i <= 6; i++) {
+		x->peer_port = (uint16_t)(SCRIPT_PEER_PORT + i);
+		script_in(x, S_SYN, 0, 0, 0);
+		assert_int_equal(tcp_trace_read(x->tcp, 0, e, LATEST), i < 4 ? i : 4);
+		assert_true(e[0].handle != 0);
+	}
+	assert_string_equal(tcp_event_name(TCP_EVENT_KINDS), "?");
+	script_destroy(x);
+}
+
 static void trace_can_be_switched_off(void **state)
 {
 	struct script *x = script_create(without);
@@ -182,6 +199,7 @@ int main(void)
 		cmocka_unit_test(segments_that_go_well_leave_no_trace),
 		cmocka_unit_test(one_stream_is_picked_out_by_its_handle),
 		cmocka_unit_test(oldest_events_give_way),
+		cmocka_unit_test(ring_that_is_not_full_holds_what_was_written_and_no_more),
 		cmocka_unit_test(trace_can_be_switched_off),
 	};
 

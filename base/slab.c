@@ -108,6 +108,11 @@ void *slab_at(const struct slab *s, uint32_t i, handle_t *h)
 	return object(s, i);
 }
 
+void *slab_object(const struct slab *s, uint32_t i)
+{
+	return object(s, i);
+}
+
 uint32_t slab_extent(const struct slab *s)
 {
 	return s->extent;

@@ -26,6 +26,8 @@ void slab_free(struct slab *s, handle_t h);
 void *slab_get(const struct slab *s, handle_t h);
 /* The object with index i if it is in use, else NULL; for walks: 0 <= i < slab_extent(). */
 void *slab_at(const struct slab *s, uint32_t i, handle_t *h);
+/* The object with index i, known to be in use: nothing else is read on the way to it. */
+void *slab_object(const struct slab *s, uint32_t i);
 uint32_t slab_extent(const struct slab *s);
 uint32_t slab_used(const struct slab *s);
 uint32_t slab_limit(const struct slab *s);

@@ -30,7 +30,7 @@ enum tcp_verdict tcp_input(struct tcp_stack *t, const struct tcp_packet *p)
 			return listen_input(t, &g, hash, &isn_above);
 		return TCP_ACCEPTED;
 	}
-	struct stream *s = slab_at(t->streams, ref, NULL);
+	struct stream *s = slab_object(t->streams, ref);
 	stream_touch(s);
 	return s->state == TCP_SYN_SENT ? input_syn_sent(s, &g) : input_synchronized(s, &g);
 }

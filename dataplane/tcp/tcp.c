@@ -183,7 +183,7 @@ static const struct flow_key *key_of(const void *arg, uint32_t reference)
 
 	if ((reference & FLOW_TIME_WAIT) != 0)
 		return &t->time_wait.entries[reference & ~FLOW_TIME_WAIT].key;
-	return &((const struct stream *)slab_at(t->streams, reference, NULL))->key;
+	return &((const struct stream *)slab_object(t->streams, reference))->key;
 }
 
 uint32_t stack_find(const struct tcp_stack *t, const struct flow_key *key, uint32_t hash)

@@ -315,11 +315,11 @@ bool receive_window_news(const struct stream *s)
 	if ((s->flags & F_FIN_RECEIVED) != 0)
 		return false;
 	/* What the SYN-ACK could not offer, the next segment does; none is sent for it. */
-	if (s->rcv_right - s->rcv_read == stream_tuning(s)->init_window &&
+	if (s->rcv_right - s->last_ack == stream_tuning(s)->init_window &&
 	    s->rcv_limit == stream_tuning(s)->receive_limit)
 		return false;
-	/* While much is left the ACKs of what arrives bring the news. */
-	bool enough = left > PLENTY_BYTES;
+	/* While much is left the ACKs of what arrives bring the news, unless it is great. */
+	bool enough = left > PLENTY_BYTES && by < s->rcv_limit / 4;
 	return by > 0 && ((!enough && by >= u32_min(s->rcv_limit / 2, 2u * s->mss)) ||
 			  (left < s->mss && worth_moving(s, by)));
 }

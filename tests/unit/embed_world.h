@@ -40,7 +40,7 @@ static const char *const names[] = {
 #define NAME(n) "tcpe_" #n,
 	EMBED_CALLS(NAME)};
 
-enum { CALLS = sizeof(names) / sizeof(names[0]), DELAY_US = 5000, TRACE_BYTES = 1 << 20 };
+enum { CALLS = sizeof(names) / sizeof(names[0]), DELAY_US = 5000, TRACE_BYTES = 8 << 20 };
 
 struct flying {
 	uint64_t at_us;
@@ -59,7 +59,7 @@ struct world {
 	uint8_t *trace; /* everything that went over the link, with its time */
 	size_t traced;
 	uint64_t drop_every, packets;
-	struct flying queue[256];
+	struct flying queue[1024];
 	unsigned queued;
 };
 
@@ -158,7 +158,7 @@ static inline void collect(struct world *w, unsigned from)
 		w->packets++;
 		if (w->drop_every != 0 && w->packets % w->drop_every == 0)
 			continue;
-		assert_true(w->queued < 256);
+		assert_true(w->queued < 1024);
 		w->queue[w->queued++] = f;
 	}
 	assert_int_equal(n, 0);

@@ -346,6 +346,105 @@ static void figures_of_a_connection_add_up(void **state)
 	end(w);
 }
 
+static void addresses_are_bound_once_and_chosen_where_left_open(void **state)
+{
+	struct world *w = begin(4, NULL);
+	struct tcpe_addr any = {.family = 4, .port = 25},
+			 other = {.family = 4, .ip = {192, 0, 2, 9}};
+	struct tcpe_addr six = {.family = 6}, a;
+	struct tcpe_sock *first = w->c.socket(w->st[1], 4), *second = w->c.socket(w->st[1], 4);
+
+	assert_null(w->c.socket(w->st[1], 5));
+	assert_int_equal(w->c.bind(first, &six), -EAFNOSUPPORT);
+	assert_int_equal(w->c.bind(first, &other), -EADDRNOTAVAIL);
+	assert_int_equal(w->c.bind(first, &any), 0);
+	assert_int_equal(w->c.bind(first, &any), -EINVAL);
+	assert_int_equal(w->c.bind(second, &w->addr[1]), -EADDRINUSE);
+	any.port = 0;
+	assert_int_equal(w->c.bind(second, &any), 0);
+	assert_int_equal(w->c.local_addr(second, &a), 0);
+	assert_true(a.port >= 32768);
+	assert_int_equal(w->c.peer_addr(second, &a), -ENOTCONN);
+	assert_int_equal(w->c.send(second, "x", 1, 0), -ENOTCONN);
+	assert_int_equal(w->c.recv(second, &a, 1, 0), -ENOTCONN);
+	assert_int_equal(w->c.shutdown(second, TCPE_SHUT_WR), -ENOTCONN);
+	assert_int_equal(w->c.ready(second), 0);
+	assert_int_equal(w->c.close(first), 0);
+	assert_int_equal(w->c.close(second), 0);
+	end(w);
+}
+
+static void a_listener_on_any_address_answers_and_both_ends_know_their_names(void **state)
+{
+	struct world *w = begin(6, NULL);
+	struct tcpe_addr any = {.family = 6, .port = 80}, a, b;
+	struct tcpe_sock *l = w->c.socket(w->st[1], 6), *c = w->c.socket(w->st[0], 6);
+	int err;
+
+	w->c.bind(l, &any);
+	assert_int_equal(w->c.listen(l, 1), 0);
+	w->addr[1].port = 80;
+	assert_int_equal(w->c.connect(c, &w->addr[1]), -EINPROGRESS);
+	pass(w, 50000);
+	struct tcpe_sock *s = w->c.accept(l, &err);
+	assert_non_null(s);
+	w->c.peer_addr(s, &a);
+	w->c.local_addr(c, &b);
+	assert_memory_equal(&a, &b, sizeof(a));
+	w->c.local_addr(s, &a);
+	w->c.peer_addr(c, &b);
+	assert_memory_equal(&a, &b, sizeof(a));
+	assert_int_equal(w->c.lookup_state(w->st[1], &a, &w->addr[0]), TCPE_CLOSED);
+	w->c.local_addr(c, &b);
+	assert_int_equal(w->c.lookup_state(w->st[1], &a, &b), TCPE_ESTABLISHED);
+	w->c.close(c);
+	pass(w, 50000);
+	assert_int_equal(w->c.lookup_state(w->st[0], &b, &a), TCPE_FIN_WAIT_2);
+	end(w);
+}
+
+static void options_out_of_range_are_refused(void **state)
+{
+	struct world *w = begin(4, NULL);
+	struct ends e = meet(w);
+	int64_t v;
+
+	assert_int_equal(w->c.setopt(e.client, TCPE_CORK, 2), -EINVAL);
+	assert_int_equal(w->c.setopt(e.client, TCPE_MAXSEG, 10), -EINVAL);
+	assert_int_equal(w->c.setopt(e.client, TCPE_KEEPIDLE_S, 0), -EINVAL);
+	assert_int_equal(w->c.setopt(e.client, TCPE_INQ, 1), -ENOPROTOOPT);
+	assert_int_equal(w->c.setopt(e.client, (enum tcpe_opt)99, 1), -ENOPROTOOPT);
+	assert_int_equal(w->c.getopt(e.client, (enum tcpe_opt)99, &v), -ENOPROTOOPT);
+	w->c.getopt(e.client, TCPE_MAXSEG, &v);
+	assert_int_equal(v, 1448);
+	w->c.getopt(e.client, TCPE_LINGER, &v);
+	assert_int_equal(v, -1);
+	end(w);
+}
+
+static void a_reader_who_drains_fast_is_given_a_larger_window(void **state)
+{
+	struct world *w = begin(4, NULL);
+	struct ends e = meet(w);
+	uint8_t data[65536] = {0};
+	int64_t before, after;
+
+	w->c.getopt(e.server, TCPE_RCVBUF, &before);
+	for (unsigned i = 0; i < 30; i++) {
+		while (w->c.send(e.client, data, sizeof(data), 0) > 0)
+			continue;
+		pass(w, 10000);
+		while (w->c.recv(e.server, data, sizeof(data), 0) > 0)
+			continue;
+	}
+	w->c.getopt(e.server, TCPE_RCVBUF, &after);
+	assert_true(after > before);
+	w->c.setopt(e.server, TCPE_RCVBUF, 50000); /* by hand: no more tuning */
+	w->c.getopt(e.server, TCPE_RCVBUF, &after);
+	assert_int_equal(after, 50000);
+	end(w);
+}
+
 static void impossible_configurations_are_refused(void **state)
 {
 	struct world w = {0};
@@ -387,6 +486,10 @@ int main(void)
 		cmocka_unit_test(silence_beyond_the_user_timeout_ends_a_connection),
 		cmocka_unit_test(keepalive_finds_a_dead_peer),
 		cmocka_unit_test(figures_of_a_connection_add_up),
+		cmocka_unit_test(addresses_are_bound_once_and_chosen_where_left_open),
+		cmocka_unit_test(a_listener_on_any_address_answers_and_both_ends_know_their_names),
+		cmocka_unit_test(options_out_of_range_are_refused),
+		cmocka_unit_test(a_reader_who_drains_fast_is_given_a_larger_window),
 		cmocka_unit_test(impossible_configurations_are_refused),
 	};
 

@@ -126,6 +126,8 @@ def main():
     def interrupted(*_):
         raise KeyboardInterrupt
 
+    # also where a shell has started us in the background, with SIGINT ignored
+    signal.signal(signal.SIGINT, interrupted)
     signal.signal(signal.SIGTERM, interrupted)
     with Lab(workers=(1 if os.cpu_count() > 1 else 0,), config=config,
              next_hop_port=int(own_hop or 2525)) as lab:

@@ -101,9 +101,57 @@ void congestion_acked(struct stream *s, uint32_t acked)
 	s->cwnd = u32_min(s->cwnd, CWND_CEILING);
 }
 
+/* To be undone if every retransmission turns out to be needless: the path had only reordered. */
+static void remember(struct stream *s)
+{
+	s->active->undo = (struct undo){
+		.cwnd = s->cwnd, .ssthresh = s->ssthresh, .from = s->snd_una, .armed = true};
+}
+
+static void forget_reduction(struct stream *s)
+{
+	if (s->active != NULL && s->ssthresh != UINT32_MAX)
+		s->active->undo.armed = false;
+}
+
+static bool undoable(const struct stream *s)
+{
+	return s->active != NULL && s->ssthresh != UINT32_MAX && s->active->undo.armed;
+}
+
+void congestion_sent_again(struct stream *s, uint32_t n)
+{
+	if (!undoable(s))
+		return;
+	s->active->undo.again += n;
+	s->active->undo.sent = true;
+}
+
+void congestion_duplicate_told(struct stream *s, uint32_t from, uint32_t to)
+{
+	if (!undoable(s))
+		return;
+	struct undo u = s->active->undo;
+	if (!u.sent || seq_lt(from, u.from))
+		return;
+	u.again -= u32_min(u.again, to - from);
+	s->active->undo.again = u.again;
+	if (u.again > 0)
+		return;
+	count(s->stack, tcp_undone);
+	s->flags &= ~(uint32_t)(F_RECOVERY | F_RETRANSMIT);
+	s->flags |= F_REORDERED;
+	s->cwnd = u32_max(s->cwnd, u.cwnd);
+	s->ssthresh = u.ssthresh;
+	s->active->cubic.epoch_us = 0;
+	s->active->undo = (struct undo){0};
+	s->active->hystart = (struct hystart){0};
+}
+
 static void enter_recovery(struct stream *s)
 {
 	count(s->stack, tcp_fast_retransmits);
+	remember(s);
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
 	trace(s, TCP_EVENT_RECOVERY, s->ssthresh);
@@ -152,6 +200,7 @@ bool congestion_marked(struct stream *s)
 {
 	if (!may_recover(s))
 		return false;
+	forget_reduction(s);
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = u32_min(s->cwnd, s->ssthresh);
 	return true;
@@ -168,6 +217,7 @@ void congestion_timeout(struct stream *s)
 		s->ssthresh = stream_congestion(s)->threshold(s, s->snd_max - s->snd_una, true);
 	s->cwnd = s->mss;
 	s->dupacks = 0;
+	forget_reduction(s);
 	s->flags &= ~(uint32_t)F_RECOVERY;
 	sack_forget(s);
 	rack_timeout(s);

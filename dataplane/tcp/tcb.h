@@ -101,6 +101,14 @@ struct cubic {
 	uint32_t w_prior;            /* cwnd at the loss */
 };
 
+/* What the last reduction took, until it turns out to have been right (RFC 3708). */
+struct undo {
+	uint32_t cwnd, ssthresh;
+	uint32_t from;  /* SND.UNA at the reduction */
+	uint32_t again; /* bytes sent again since, and not told of as duplicates */
+	bool armed, sent;
+};
+
 /* Exists while data is queued either way. */
 struct active {
 	/* send queue; chunk->spare is the sequence number of data[0] */
@@ -120,7 +128,10 @@ struct active {
 	uint32_t acked_bytes; /* towards the next segment of cwnd (RFC 3465) */
 	uint32_t marks_until; /* with marks_seen: marks before this number count no more */
 	bool marks_seen;      /* RFC 3168 section 6.1.2 */
-	struct hystart hystart;
+	union {
+		struct hystart hystart; /* until the first reduction */
+		struct undo undo;       /* from then on */
+	};
 };
 
 struct listener;

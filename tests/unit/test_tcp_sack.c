@@ -474,6 +474,41 @@ static void scattered_retransmissions_never_outgrow_the_log(void **state)
 	script_destroy(x);
 }
 
+static void window_comes_back_when_all_retransmissions_were_needless(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	uint32_t before = script_tcb(x)->cwnd;
+	SACK_IN(x, 0, {1, 5});
+	expect_segment(x, 0);
+	assert_true(script_tcb(x)->cwnd < before);
+	script_advance(x, 5 * MS);
+	SACK_IN(x, 5, {0, 1});
+	assert_true(script_tcb(x)->cwnd >= before);
+	assert_int_equal(script_tcb(x)->flags & F_RECOVERY, 0);
+	assert_int_equal(script_count(x, tcp_undone), 1);
+	script_destroy(x);
+}
+
+static void window_stays_reduced_when_one_retransmission_was_needed(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	uint32_t before = script_tcb(x)->cwnd;
+	SACK_IN(x, 0, {1, 2}, {3, 8});
+	expect_segment(x, 0);
+	script_advance(x, 5 * MS);
+	SACK_IN(x, 2, {3, 8});
+	expect_segment(x, 2);
+	drain(x);
+	SACK_IN(x, 8, {0, 1});
+	assert_true(script_tcb(x)->cwnd < before);
+	assert_int_equal(script_count(x, tcp_undone), 0);
+	script_destroy(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -499,6 +534,8 @@ int main(void)
 		cmocka_unit_test(probe_that_was_not_needed_costs_nothing),
 		cmocka_unit_test(answer_within_the_same_microsecond_starts_no_endless_repair),
 		cmocka_unit_test(scattered_retransmissions_never_outgrow_the_log),
+		cmocka_unit_test(window_comes_back_when_all_retransmissions_were_needless),
+		cmocka_unit_test(window_stays_reduced_when_one_retransmission_was_needed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

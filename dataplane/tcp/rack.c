@@ -314,6 +314,14 @@ static uint64_t reorder_deadline(const struct stream *s, const struct flight *f)
 	return least == UINT32_MAX ? 0 : stack_now(s->stack) + least;
 }
 
+/* A FIN is acknowledged at once, everything else perhaps later. */
+static bool ack_may_be_delayed(const struct stream *s)
+{
+	bool fin_sent = (s->flags & F_FIN_QUEUED) != 0 && seq_gt(s->snd_max, s->snd_end);
+
+	return s->snd_max - s->snd_una <= s->mss && !fin_sent;
+}
+
 /* Section 7.2; never later than the retransmission timer. */
 static uint64_t probe_deadline(const struct stream *s, const struct flight *f)
 {
@@ -322,7 +330,7 @@ static uint64_t probe_deadline(const struct stream *s, const struct flight *f)
 	if (!s->stack->config.tlp || f->probing || s->srtt_us == 0 || s->snd_una == s->snd_max ||
 	    s->snd_wnd == 0)
 		return 0;
-	if (s->snd_max - s->snd_una <= s->mss)
+	if (ack_may_be_delayed(s))
 		pto += MAX_ACK_DELAY_US;
 	if (pto < 1000)
 		pto = 1000;

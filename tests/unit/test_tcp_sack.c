@@ -474,6 +474,22 @@ static void scattered_retransmissions_never_outgrow_the_log(void **state)
 	script_destroy(x);
 }
 
+static void fin_is_acknowledged_at_once_and_probed_for_early(void **state)
+{
+	struct script *x = established();
+
+	script_write(x, 100);
+	stream_shutdown(x->stream);
+	script_flush(x);
+	drain(x);
+	script_advance(x, 20 * MS - 1);
+	script_expect_nothing(x);
+	script_advance(x, 1);
+	script_expect(x, S_FIN | S_ACK, 1, 1, 100);
+	assert_int_equal(script_count(x, tcp_timeouts), 0);
+	script_destroy(x);
+}
+
 static void window_comes_back_when_all_retransmissions_were_needless(void **state)
 {
 	struct script *x = established();
@@ -534,6 +550,7 @@ int main(void)
 		cmocka_unit_test(probe_that_was_not_needed_costs_nothing),
 		cmocka_unit_test(answer_within_the_same_microsecond_starts_no_endless_repair),
 		cmocka_unit_test(scattered_retransmissions_never_outgrow_the_log),
+		cmocka_unit_test(fin_is_acknowledged_at_once_and_probed_for_early),
 		cmocka_unit_test(window_comes_back_when_all_retransmissions_were_needless),
 		cmocka_unit_test(window_stays_reduced_when_one_retransmission_was_needed),
 	};

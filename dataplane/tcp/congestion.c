@@ -101,51 +101,58 @@ void congestion_acked(struct stream *s, uint32_t acked)
 	s->cwnd = u32_min(s->cwnd, CWND_CEILING);
 }
 
+static struct undo *undo_of(const struct stream *s)
+{
+	return s->active != NULL && s->active->flight != NULL ? &s->active->flight->undo : NULL;
+}
+
 /* To be undone if every retransmission turns out to be needless: the path had only reordered. */
 static void remember(struct stream *s)
 {
-	s->active->undo = (struct undo){
-		.cwnd = s->cwnd, .ssthresh = s->ssthresh, .from = s->snd_una, .armed = true};
+	struct undo *u = undo_of(s);
+
+	if (u != NULL)
+		*u = (struct undo){.cwnd = s->cwnd,
+				   .ssthresh = s->ssthresh,
+				   .from = s->snd_una,
+				   .armed = true};
 }
 
 static void forget_reduction(struct stream *s)
 {
-	if (s->active != NULL && s->ssthresh != UINT32_MAX)
-		s->active->undo.armed = false;
-}
+	struct undo *u = undo_of(s);
 
-static bool undoable(const struct stream *s)
-{
-	return s->active != NULL && s->ssthresh != UINT32_MAX && s->active->undo.armed;
+	if (u != NULL)
+		u->armed = false;
 }
 
 void congestion_sent_again(struct stream *s, uint32_t n)
 {
-	if (!undoable(s))
-		return;
-	s->active->undo.again += n;
-	s->active->undo.sent = true;
+	struct undo *u = undo_of(s);
+
+	if (u != NULL && u->armed) {
+		u->again += n;
+		u->sent = true;
+	}
 }
 
 void congestion_duplicate_told(struct stream *s, uint32_t from, uint32_t to)
 {
-	if (!undoable(s))
+	struct undo *u = undo_of(s);
+
+	if (u == NULL || !u->armed || !u->sent || seq_lt(from, u->from))
 		return;
-	struct undo u = s->active->undo;
-	if (!u.sent || seq_lt(from, u.from))
-		return;
-	u.again -= u32_min(u.again, to - from);
-	s->active->undo.again = u.again;
-	if (u.again > 0)
+	u->again -= u32_min(u->again, to - from);
+	if (u->again > 0)
 		return;
 	count(s->stack, tcp_undone);
 	s->flags &= ~(uint32_t)(F_RECOVERY | F_RETRANSMIT);
 	s->flags |= F_REORDERED;
-	s->cwnd = u32_max(s->cwnd, u.cwnd);
-	s->ssthresh = u.ssthresh;
+	s->cwnd = u32_max(s->cwnd, u->cwnd);
+	s->ssthresh = u->ssthresh;
 	s->active->cubic.epoch_us = 0;
-	s->active->undo = (struct undo){0};
 	s->active->hystart = (struct hystart){0};
+	u->armed = false;
 }
 
 static void enter_recovery(struct stream *s)

@@ -19,13 +19,21 @@
 
 struct stream;
 
-enum { FLIGHT_FEW = 16, FLIGHT_MOST = 256 };
+enum { FLIGHT_FEW = 14, FLIGHT_MOST = 256 };
 
 /* Sent last at at_us: from the end of the run before (the first: snd_una) up to `to`. */
 struct flight_run {
 	uint32_t to, at_us;
 	bool again;  /* it was a retransmission */
 	bool merged; /* of two: for a part of it at_us is too late */
+};
+
+/* What the last reduction took, until it turns out to have been right (RFC 3708). */
+struct undo {
+	uint32_t cwnd, ssthresh;
+	uint32_t from;    /* SND.UNA at the reduction */
+	uint32_t again;   /* bytes sent again since, and not told of as duplicates */
+	bool armed, sent; /* sent: something was sent again */
 };
 
 struct flight {
@@ -38,6 +46,7 @@ struct flight {
 	bool known;
 	bool due_is_probe;
 	bool probing, probe_again; /* a probe is on its way; it was a retransmission */
+	struct undo undo;          /* congestion.c's */
 	struct flight_run *run;    /* few, or more->data */
 	struct chunk *more;        /* NULL: they fit */
 	struct flight_run few[FLIGHT_FEW];

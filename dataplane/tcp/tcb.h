@@ -101,14 +101,6 @@ struct cubic {
 	uint32_t w_prior;            /* cwnd at the loss */
 };
 
-/* What the last reduction took, until it turns out to have been right (RFC 3708). */
-struct undo {
-	uint32_t cwnd, ssthresh;
-	uint32_t from;  /* SND.UNA at the reduction */
-	uint32_t again; /* bytes sent again since, and not told of as duplicates */
-	bool armed, sent;
-};
-
 /* Exists while data is queued either way. */
 struct active {
 	/* send queue; chunk->spare is the sequence number of data[0] */
@@ -128,10 +120,7 @@ struct active {
 	uint32_t acked_bytes; /* towards the next segment of cwnd (RFC 3465) */
 	uint32_t marks_until; /* with marks_seen: marks before this number count no more */
 	bool marks_seen;      /* RFC 3168 section 6.1.2 */
-	union {
-		struct hystart hystart; /* until the first reduction */
-		struct undo undo;       /* from then on */
-	};
+	struct hystart hystart;
 };
 
 struct listener;
@@ -192,7 +181,7 @@ static_assert(offsetof(struct stream, srtt_us) == 128, "line 2");
 static_assert(offsetof(struct stream, link) == 192, "line 3");
 static_assert(sizeof(struct active) <= 192, "an active block is three cache lines");
 static_assert(sizeof(struct reorder) <= 256, "26 ranges in four cache lines");
-static_assert(sizeof(struct flight) <= 256, "16 runs in four cache lines");
+static_assert(sizeof(struct flight) <= 256, "14 runs in four cache lines");
 static_assert(sizeof(struct scoreboard) <= 256, "26 ranges in four cache lines");
 
 static inline unsigned snd_scale(const struct stream *s)

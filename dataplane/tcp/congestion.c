@@ -140,8 +140,10 @@ void congestion_duplicate_told(struct stream *s, uint32_t from, uint32_t to)
 {
 	struct undo *u = undo_of(s);
 
-	if (u == NULL || !u->armed || !u->sent || seq_lt(from, u->from))
+	if (u == NULL || !u->armed || !u->sent)
 		return;
+	if (seq_lt(from, u->from) || seq_gt(to, s->active->recover))
+		return; /* the path's duplicate: nothing there was sent again */
 	u->again -= u32_min(u->again, to - from);
 	if (u->again > 0)
 		return;

@@ -525,6 +525,25 @@ static void window_stays_reduced_when_one_retransmission_was_needed(void **state
 	script_destroy(x);
 }
 
+static void duplicate_of_what_was_sent_once_restores_no_window(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	uint32_t before = script_tcb(x)->cwnd;
+	SACK_IN(x, 0, {1, 10});
+	expect_segment(x, 0);
+	script_write(x, 3 * MSS);
+	script_advance(x, 5 * MS);
+	script_in(x, S_ACK, 1, 1 + 10 * MSS, 0);
+	drain(x);
+	SACK_IN(x, 11, {10, 11}); /* the path has made two of it */
+	assert_true(script_tcb(x)->cwnd < before);
+	assert_int_equal(script_tcb(x)->snd_una - x->iss, 1 + 11 * MSS);
+	assert_int_equal(script_count(x, tcp_undone), 0);
+	script_destroy(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -553,6 +572,7 @@ int main(void)
 		cmocka_unit_test(fin_is_acknowledged_at_once_and_probed_for_early),
 		cmocka_unit_test(window_comes_back_when_all_retransmissions_were_needless),
 		cmocka_unit_test(window_stays_reduced_when_one_retransmission_was_needed),
+		cmocka_unit_test(duplicate_of_what_was_sent_once_restores_no_window),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,9 @@ void congestion_delivered(struct stream *s, uint32_t delivered);
 bool congestion_marked(struct stream *s);
 /* A tail loss probe has repaired a loss that no recovery was told of. */
 void congestion_probe_repaired(struct stream *s);
+/* So many bytes went out again; the peer has told of from..to as having come twice. */
+void congestion_sent_again(struct stream *s, uint32_t n);
+void congestion_duplicate_told(struct stream *s, uint32_t from, uint32_t to);
 /* The retransmission timer has expired; called before retries counts it. */
 void congestion_timeout(struct stream *s);
 /* Nothing was sent for an RTO. */

@@ -14,17 +14,25 @@ enum {
 	CONSERVATIVE_ROUNDS = 5,
 };
 
+/* Of the paper: ACKs no farther apart belong to one train; smaller windows have none. */
+enum { TRAIN_GAP_US = 2000, TRAIN_SEGMENTS = 16 };
+
+static void end_slow_start(struct stream *s)
+{
+	s->ssthresh = s->cwnd;
+	count(s->stack, tcp_slow_start_exits);
+}
+
 static void begin_round(struct stream *s, struct hystart *h)
 {
-	if (h->conservative && ++h->rounds >= CONSERVATIVE_ROUNDS) {
-		s->ssthresh = s->cwnd;
-		count(s->stack, tcp_slow_start_exits);
-	}
+	if (h->conservative && ++h->rounds >= CONSERVATIVE_ROUNDS)
+		end_slow_start(s);
 	h->last_min_us = h->current_min_us;
 	h->current_min_us = 0;
 	h->samples = 0;
 	h->window_end = s->snd_nxt;
 	h->running = true;
+	h->began_us = h->train_us = (uint32_t)stack_now(s->stack);
 }
 
 static bool risen(const struct hystart *h)
@@ -50,6 +58,19 @@ static void sample(struct hystart *h, uint32_t rtt_us)
 	}
 }
 
+/* A window leaves at once and comes back at the rate of the bottleneck.  When the ACKs of a round
+ * have come for half a round trip, a window of what they told of and as much again is on its way:
+ * the path is full, though its queue need not have grown yet. */
+static bool train_is_long(const struct stream *s, struct hystart *h)
+{
+	uint32_t now = (uint32_t)stack_now(s->stack);
+
+	if (s->cwnd < TRAIN_SEGMENTS * s->mss || now - h->train_us > TRAIN_GAP_US)
+		return false;
+	h->train_us = now;
+	return h->last_min_us != 0 && now - h->began_us > h->last_min_us / 2;
+}
+
 static bool applies(const struct stream *s)
 {
 	return s->active != NULL && s->ssthresh == UINT32_MAX && s->stack->config.hystart;
@@ -64,6 +85,10 @@ void hystart_acked(struct stream *s, uint32_t rtt_us)
 		begin_round(s, h);
 	if (rtt_us != 0)
 		sample(h, rtt_us);
+	if (train_is_long(s, h)) {
+		end_slow_start(s);
+		return;
+	}
 	if (seq_ge(s->snd_una, h->window_end))
 		begin_round(s, h);
 }

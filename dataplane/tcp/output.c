@@ -57,6 +57,7 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 	if (again) {
 		count(s->stack, tcp_retransmits);
 		trace(s, TCP_EVENT_RETRANSMIT, n);
+		congestion_sent_again(s, n);
 	}
 	if (again && (s->flags & F_TIMING) != 0 && seq_lt(seq, s->active->timed_seq))
 		s->flags &= ~(uint32_t)F_TIMING; /* Karn's rule */

@@ -24,28 +24,67 @@ static struct flight *flight_taken(struct stream *s)
 
 	if (a->flight == NULL) {
 		a->flight = slab_alloc(s->stack->flights, &a->flight_handle);
-		if (a->flight != NULL)
+		if (a->flight != NULL) {
 			a->flight->min_rtt_us = s->srtt_us != 0 ? s->srtt_us : UINT32_MAX;
+			a->flight->run = a->flight->few;
+		}
 	}
 	return a->flight;
 }
 
-/* An insertion takes two places at most: the oldest two runs become one, as if both were sent when
- * the later was. */
-static void make_room(struct flight *f)
+static unsigned room(const struct flight *f)
 {
-	while (f->n + 2 > FLIGHT_RUNS) {
-		f->run[1].at_us = seq_max(f->run[0].at_us, f->run[1].at_us);
-		f->run[1].again |= f->run[0].again;
-		f->run[1].merged = true;
-		memmove(&f->run[0], &f->run[1], (f->n - 1u) * sizeof(f->run[0]));
-		f->n--;
+	return f->more != NULL ? FLIGHT_MOST : FLIGHT_FEW;
+}
+
+static bool grow(struct stream *s, struct flight *f)
+{
+	static_assert(FLIGHT_MOST * sizeof(struct flight_run) <= 3072, "they fit a chunk");
+	struct chunk *c =
+		f->more == NULL ? chunk_alloc(s->stack->shard->chunks, CHUNK_4K, false) : NULL;
+
+	if (c == NULL)
+		return false;
+	memcpy(c->data, f->few, f->n * sizeof(f->run[0]));
+	f->more = c;
+	f->run = (struct flight_run *)c->data;
+	return true;
+}
+
+/* Two neighbours become one, as if both were sent when the later was. */
+static void merge(struct flight *f)
+{
+	uint32_t least = UINT32_MAX;
+	unsigned at = 0;
+
+	for (unsigned i = 0; i + 1 < f->n; i++) {
+		uint32_t a = f->run[i].at_us, b = f->run[i + 1].at_us;
+		uint32_t apart = seq_lt(a, b) ? b - a : a - b;
+		if (apart < least) {
+			least = apart;
+			at = i;
+		}
 	}
+	struct flight_run *r = &f->run[at];
+	r[1].at_us = seq_max(r[0].at_us, r[1].at_us);
+	r[1].again |= r[0].again;
+	r[1].merged = true;
+	memmove(&r[0], &r[1], (f->n - at - 1) * sizeof(r[0]));
+	f->n--;
+}
+
+/* An insertion takes two places at most. */
+static void make_room(struct stream *s, struct flight *f)
+{
+	if (f->n + 2u <= room(f) || grow(s, f))
+		return;
+	while (f->n + 2u > room(f))
+		merge(f);
 }
 
 static void insert(struct flight *f, unsigned i, struct flight_run r)
 {
-	assert(f->n < FLIGHT_RUNS);
+	assert(f->n < room(f));
 	memmove(&f->run[i + 1], &f->run[i], (f->n - i) * sizeof(f->run[0]));
 	f->run[i] = r;
 	f->n++;
@@ -59,7 +98,7 @@ static void append(struct stream *s, struct flight *f, uint32_t to)
 		last->to = to;
 		return;
 	}
-	make_room(f);
+	make_room(s, f);
 	insert(f, f->n, (struct flight_run){to, now32(s), false, false});
 }
 
@@ -69,7 +108,7 @@ static void overwrite(struct stream *s, struct flight *f, uint32_t from, uint32_
 	uint32_t begin = s->snd_una;
 	unsigned i = 0, j;
 
-	make_room(f);
+	make_room(s, f);
 	while (i < f->n && seq_le(f->run[i].to, from))
 		begin = f->run[i++].to;
 	if (i < f->n && seq_lt(begin, from)) {
@@ -80,7 +119,7 @@ static void overwrite(struct stream *s, struct flight *f, uint32_t from, uint32_
 	for (j = i; j < f->n && seq_le(f->run[j].to, to); j++)
 		continue;
 	memmove(&f->run[i], &f->run[j], (f->n - j) * sizeof(f->run[0]));
-	f->n = (uint8_t)(f->n - (j - i));
+	f->n = (uint16_t)(f->n - (j - i));
 	insert(f, i, (struct flight_run){to, now32(s), true, false});
 }
 
@@ -151,7 +190,7 @@ void rack_cut(struct stream *s)
 	while (i < f->n && seq_le(f->run[i].to, s->snd_una))
 		i++;
 	memmove(&f->run[0], &f->run[i], (f->n - i) * sizeof(f->run[0]));
-	f->n = (uint8_t)(f->n - i);
+	f->n = (uint16_t)(f->n - i);
 	/* A probe whose last word is still out is forgotten with the rest: an idle stream holds
 	 * nothing. */
 	if (f->n == 0)
@@ -162,6 +201,8 @@ void rack_forget(struct stream *s)
 {
 	if (flight_of(s) == NULL)
 		return;
+	if (flight_of(s)->more != NULL)
+		chunk_free(s->stack->shard->chunks, flight_of(s)->more);
 	slab_free(s->stack->flights, s->active->flight_handle);
 	s->active->flight = NULL;
 }
@@ -273,6 +314,14 @@ static uint64_t reorder_deadline(const struct stream *s, const struct flight *f)
 	return least == UINT32_MAX ? 0 : stack_now(s->stack) + least;
 }
 
+/* A FIN is acknowledged at once, everything else perhaps later. */
+static bool ack_may_be_delayed(const struct stream *s)
+{
+	bool fin_sent = (s->flags & F_FIN_QUEUED) != 0 && seq_gt(s->snd_max, s->snd_end);
+
+	return s->snd_max - s->snd_una <= s->mss && !fin_sent;
+}
+
 /* Section 7.2; never later than the retransmission timer. */
 static uint64_t probe_deadline(const struct stream *s, const struct flight *f)
 {
@@ -281,7 +330,7 @@ static uint64_t probe_deadline(const struct stream *s, const struct flight *f)
 	if (!s->stack->config.tlp || f->probing || s->srtt_us == 0 || s->snd_una == s->snd_max ||
 	    s->snd_wnd == 0)
 		return 0;
-	if (s->snd_max - s->snd_una <= s->mss)
+	if (ack_may_be_delayed(s))
 		pto += MAX_ACK_DELAY_US;
 	if (pto < 1000)
 		pto = 1000;

@@ -3,8 +3,9 @@
  * section 7), for streams that use SACK.
  *
  * When each number was last sent is kept as runs of numbers sent at one instant: a flush is one
- * run.  When there are too many, the oldest two become one, as late as the later of them: loss is
- * then found a little later, never too early.
+ * run.  A large flight needs one for each ACK of a round trip: they move into a chunk.  When there
+ * are too many even so, the two neighbours closest in time become one, as late as the later of
+ * them: loss is then found a little later, never too early.
  *
  * Owner: struct flight is the stream's, taken from a slab with the first data in flight, gone
  *        when all is acknowledged.
@@ -18,7 +19,7 @@
 
 struct stream;
 
-enum { FLIGHT_RUNS = 17 };
+enum { FLIGHT_FEW = 14, FLIGHT_MOST = 256 };
 
 /* Sent last at at_us: from the end of the run before (the first: snd_una) up to `to`. */
 struct flight_run {
@@ -27,17 +28,28 @@ struct flight_run {
 	bool merged; /* of two: for a part of it at_us is too late */
 };
 
+/* What the last reduction took, until it turns out to have been right (RFC 3708). */
+struct undo {
+	uint32_t cwnd, ssthresh;
+	uint32_t from;    /* SND.UNA at the reduction */
+	uint32_t again;   /* bytes sent again since, and not told of as duplicates */
+	bool armed, sent; /* sent: something was sent again */
+};
+
 struct flight {
 	uint64_t due_us;     /* 0: off */
 	uint32_t at_us, end; /* of the latest sent that is known to be delivered; with known */
 	uint32_t rtt_us;     /* its round trip */
 	uint32_t min_rtt_us;
 	uint32_t probe_end; /* snd_max after the probe; with probing */
-	uint8_t n;
+	uint16_t n;
 	bool known;
 	bool due_is_probe;
 	bool probing, probe_again; /* a probe is on its way; it was a retransmission */
-	struct flight_run run[FLIGHT_RUNS];
+	struct undo undo;          /* congestion.c's */
+	struct flight_run *run;    /* few, or more->data */
+	struct chunk *more;        /* NULL: they fit */
+	struct flight_run few[FLIGHT_FEW];
 };
 
 void rack_sent(struct stream *s, uint32_t from, uint32_t to);

@@ -1,4 +1,4 @@
-/* ranges.c - walks from the front: n is a few, at most some hundreds */
+/* ranges.c - n is a few, at most some hundreds */
 #include "dataplane/tcp/ranges.h"
 
 #include "dataplane/tcp/seq.h"
@@ -60,7 +60,7 @@ uint32_t ranges_covered(const struct range *r, unsigned n, uint32_t from, uint32
 {
 	uint32_t sum = 0;
 
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = ranges_after(r, n, from); i < n && seq_lt(r[i].from, to); i++) {
 		uint32_t a = seq_max(r[i].from, from), b = seq_min(r[i].to, to);
 		if (seq_lt(a, b))
 			sum += b - a;
@@ -70,9 +70,14 @@ uint32_t ranges_covered(const struct range *r, unsigned n, uint32_t from, uint32
 
 unsigned ranges_after(const struct range *r, unsigned n, uint32_t seq)
 {
-	unsigned i = 0;
+	unsigned low = 0;
 
-	while (i < n && seq_le(r[i].to, seq))
-		i++;
-	return i;
+	while (low < n) {
+		unsigned middle = low + (n - low) / 2;
+		if (seq_le(r[middle].to, seq))
+			low = middle + 1;
+		else
+			n = middle;
+	}
+	return low;
 }

@@ -1,6 +1,7 @@
 /* sack.c - bookkeeping in ranges */
 #include "dataplane/tcp/sack.h"
 
+#include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/rack.h"
 #include "dataplane/tcp/segment.h"
@@ -52,6 +53,17 @@ static void learn_block(struct stream *s, const struct range *b)
 	k->n = (uint16_t)ranges_add(k->sacked, k->n, b->from, b->to);
 }
 
+/* RFC 2883 section 4: before the acknowledgment, or inside the block that follows. */
+static bool is_duplicate(const struct segment *g, unsigned i)
+{
+	const struct range *b = &g->options.sack[i];
+
+	if (!seq_lt(b->from, b->to) || seq_le(b->to, g->ack))
+		return seq_lt(b->from, b->to);
+	return i == 0 && g->options.sacks > 1 && seq_ge(b->from, b[1].from) &&
+	       seq_le(b->to, b[1].to);
+}
+
 bool sack_learn(struct stream *s, const struct segment *g)
 {
 	bool duplicate = false;
@@ -59,12 +71,14 @@ bool sack_learn(struct stream *s, const struct segment *g)
 	for (unsigned i = 0; i < g->options.sacks; i++) {
 		const struct range *b = &g->options.sack[i];
 
+		bool twice = is_duplicate(g, i);
 		if (valid(s, b))
 			learn_block(s, b);
-		else if (seq_lt(b->from, b->to) && seq_le(b->to, g->ack))
-			duplicate = true;
-		else
+		else if (!twice)
 			count(s->stack, tcp_bad_sack);
+		if (twice)
+			congestion_duplicate_told(s, b->from, b->to);
+		duplicate |= twice;
 	}
 	return duplicate;
 }

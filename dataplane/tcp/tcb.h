@@ -181,7 +181,7 @@ static_assert(offsetof(struct stream, srtt_us) == 128, "line 2");
 static_assert(offsetof(struct stream, link) == 192, "line 3");
 static_assert(sizeof(struct active) <= 192, "an active block is three cache lines");
 static_assert(sizeof(struct reorder) <= 256, "26 ranges in four cache lines");
-static_assert(sizeof(struct flight) <= 256, "17 runs in four cache lines");
+static_assert(sizeof(struct flight) <= 256, "14 runs in four cache lines");
 static_assert(sizeof(struct scoreboard) <= 256, "26 ranges in four cache lines");
 
 static inline unsigned snd_scale(const struct stream *s)

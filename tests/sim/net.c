@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BURST_US = 300000 }; /* the longest */
+enum { BURST_US = 300000 /* the longest */, FULL_PACKET = 1500 };
 
 struct host {
 	struct net *net;
@@ -103,7 +103,8 @@ static bool transmit(struct host *h, const struct packet *p, uint64_t *arrival_u
 
 	if (c->bits_per_s != 0) {
 		uint64_t us = (uint64_t)p->bytes * 8 * 1000000 / c->bits_per_s + 1;
-		if (start - h->net->now_us > us * c->queue_packets)
+		uint64_t full_us = FULL_PACKET * 8ull * 1000000 / c->bits_per_s + 1;
+		if (start - h->net->now_us > full_us * c->queue_packets)
 			return false;
 		h->link_free_us = start + us;
 		start += us;

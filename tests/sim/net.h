@@ -28,13 +28,13 @@ struct net_conditions {
 	uint32_t burst_start, burst_packets; /* a run of losses begins; how many at most */
 	uint32_t reorder_us;                 /* how much later a reordered packet comes */
 	uint64_t bits_per_s;                 /* 0: no limit */
-	uint32_t queue_packets;              /* that wait for the link; more are dropped */
-	uint32_t no_buffer;                  /* get_buffer() says no */
-	uint32_t path_mtu;                   /* bytes of IP packet; 0: no limit */
-	uint64_t path_mtu_from_us;           /* the limit begins so long after the start */
-	bool path_mtu_silent;                /* the router that drops says nothing */
-	uint32_t mark;                       /* of what is ECN-capable */
-	uint32_t hold_burst;                 /* a delivery is not flushed at once: bursts form */
+	uint32_t queue_packets;    /* of 1,500 bytes, that wait for the link; more are dropped */
+	uint32_t no_buffer;        /* get_buffer() says no */
+	uint32_t path_mtu;         /* bytes of IP packet; 0: no limit */
+	uint64_t path_mtu_from_us; /* the limit begins so long after the start */
+	bool path_mtu_silent;      /* the router that drops says nothing */
+	uint32_t mark;             /* of what is ECN-capable */
+	uint32_t hold_burst;       /* a delivery is not flushed at once: bursts form */
 };
 
 struct net;

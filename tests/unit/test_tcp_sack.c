@@ -468,9 +468,79 @@ static void scattered_retransmissions_never_outgrow_the_log(void **state)
 		script_advance(x, 3 * MS);
 		SACK_IN(x, i / 4, {i / 2 + 2, i / 2 + 3}, {i / 2 + 4, i / 2 + 5});
 		const struct flight *f = script_tcb(x)->active->flight;
-		assert_true(f == NULL || f->n <= FLIGHT_RUNS);
+		assert_true(f == NULL || f->n <= FLIGHT_MOST);
 	}
 	drain(x);
+	script_destroy(x);
+}
+
+static void fin_is_acknowledged_at_once_and_probed_for_early(void **state)
+{
+	struct script *x = established();
+
+	script_write(x, 100);
+	stream_shutdown(x->stream);
+	script_flush(x);
+	drain(x);
+	script_advance(x, 20 * MS - 1);
+	script_expect_nothing(x);
+	script_advance(x, 1);
+	script_expect(x, S_FIN | S_ACK, 1, 1, 100);
+	assert_int_equal(script_count(x, tcp_timeouts), 0);
+	script_destroy(x);
+}
+
+static void window_comes_back_when_all_retransmissions_were_needless(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	uint32_t before = script_tcb(x)->cwnd;
+	SACK_IN(x, 0, {1, 5});
+	expect_segment(x, 0);
+	assert_true(script_tcb(x)->cwnd < before);
+	script_advance(x, 5 * MS);
+	SACK_IN(x, 5, {0, 1});
+	assert_true(script_tcb(x)->cwnd >= before);
+	assert_int_equal(script_tcb(x)->flags & F_RECOVERY, 0);
+	assert_int_equal(script_count(x, tcp_undone), 1);
+	script_destroy(x);
+}
+
+static void window_stays_reduced_when_one_retransmission_was_needed(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	uint32_t before = script_tcb(x)->cwnd;
+	SACK_IN(x, 0, {1, 2}, {3, 8});
+	expect_segment(x, 0);
+	script_advance(x, 5 * MS);
+	SACK_IN(x, 2, {3, 8});
+	expect_segment(x, 2);
+	drain(x);
+	SACK_IN(x, 8, {0, 1});
+	assert_true(script_tcb(x)->cwnd < before);
+	assert_int_equal(script_count(x, tcp_undone), 0);
+	script_destroy(x);
+}
+
+static void duplicate_of_what_was_sent_once_restores_no_window(void **state)
+{
+	struct script *x = established();
+
+	write_segments(x, 10);
+	uint32_t before = script_tcb(x)->cwnd;
+	SACK_IN(x, 0, {1, 10});
+	expect_segment(x, 0);
+	script_write(x, 3 * MSS);
+	script_advance(x, 5 * MS);
+	script_in(x, S_ACK, 1, 1 + 10 * MSS, 0);
+	drain(x);
+	SACK_IN(x, 11, {10, 11}); /* the path has made two of it */
+	assert_true(script_tcb(x)->cwnd < before);
+	assert_int_equal(script_tcb(x)->snd_una - x->iss, 1 + 11 * MSS);
+	assert_int_equal(script_count(x, tcp_undone), 0);
 	script_destroy(x);
 }
 
@@ -499,6 +569,10 @@ int main(void)
 		cmocka_unit_test(probe_that_was_not_needed_costs_nothing),
 		cmocka_unit_test(answer_within_the_same_microsecond_starts_no_endless_repair),
 		cmocka_unit_test(scattered_retransmissions_never_outgrow_the_log),
+		cmocka_unit_test(fin_is_acknowledged_at_once_and_probed_for_early),
+		cmocka_unit_test(window_comes_back_when_all_retransmissions_were_needless),
+		cmocka_unit_test(window_stays_reduced_when_one_retransmission_was_needed),
+		cmocka_unit_test(duplicate_of_what_was_sent_once_restores_no_window),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -332,13 +332,12 @@ static bool client_reply(struct client *c, bool more)
 }
 
 /* Whether the client still lives: handlers that end a message may have freed it. */
-static bool alive(struct relay_worker *w, struct hop *h, const struct client *c)
+static bool alive(struct hop *h, const struct client *c)
 {
 	list_each (it, &h->clients) {
 		if (container_of(it, struct client, link) == c)
 			return true;
 	}
-	(void)w;
 	return false;
 }
 
@@ -363,7 +362,7 @@ static bool feed(struct client *c, const uint8_t *p, size_t n)
 			learn_extension(c);
 		if (r != REPLY_WHOLE)
 			continue;
-		if (!client_reply(c, n > 0) && !alive(w, h, c))
+		if (!client_reply(c, n > 0) && !alive(h, c))
 			return false;
 		reply_begin(&c->reply);
 	}

@@ -19,6 +19,17 @@ static inline bool addr_equal(const struct ip_addr *a, const struct ip_addr *b)
 	return a->family == b->family && memcmp(a->byte, b->byte, 16) == 0;
 }
 
+/* Whether both are of one family and share their first bits. */
+static inline bool addr_same_network(const struct ip_addr *a, const struct ip_addr *b,
+				     unsigned bits)
+{
+	unsigned whole = bits / 8, rest = bits % 8;
+
+	if (a->family != b->family || memcmp(a->byte, b->byte, whole) != 0)
+		return false;
+	return rest == 0 || (a->byte[whole] ^ b->byte[whole]) >> (8 - rest) == 0;
+}
+
 static inline struct ip_addr addr_ip4(const void *four_bytes)
 {
 	struct ip_addr a = {.family = 4};

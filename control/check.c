@@ -74,17 +74,6 @@ static void check_listeners(const struct check *k)
 	}
 }
 
-static bool same_network(const struct config_prefix *p, const struct ip_addr *a)
-{
-	if (p->addr.family != a->family)
-		return false;
-	for (unsigned bit = 0; bit < p->bits; bit++) {
-		if (((p->addr.byte[bit / 8] ^ a->byte[bit / 8]) & 0x80u >> bit % 8) != 0)
-			return false;
-	}
-	return true;
-}
-
 /* Whether all host bits are 0 (set false) or 1 (set true). */
 static bool host_bits_are(const struct config_prefix *p, bool set)
 {
@@ -157,7 +146,7 @@ static void check_router(const struct check *k, const struct config_port *p,
 	bool inside = link_local(router), own = false;
 
 	for (unsigned i = 0; i < p->address_count; i++) {
-		inside |= same_network(&p->address[i], router);
+		inside |= addr_same_network(&p->address[i].addr, router, p->address[i].bits);
 		own |= addr_equal(&p->address[i].addr, router);
 	}
 	addr_text(router, text);

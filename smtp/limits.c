@@ -32,11 +32,7 @@ void smtp_shared_destroy(struct smtp_shared *s)
 static bool exempt(const struct smtp_config *c, const struct ip_addr *peer)
 {
 	for (unsigned i = 0; i < c->n_exempt; i++) {
-		unsigned whole = c->exempt[i].bits / 8, rest = c->exempt[i].bits % 8;
-		const uint8_t *a = c->exempt[i].addr.byte, *b = peer->byte;
-		if (c->exempt[i].addr.family != peer->family || memcmp(a, b, whole) != 0)
-			continue;
-		if (rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0)
+		if (addr_same_network(&c->exempt[i].addr, peer, c->exempt[i].bits))
 			return true;
 	}
 	return false;

@@ -221,11 +221,7 @@ bool port_answers_for(const struct net_port *p, const uint8_t *addr, unsigned n)
 
 static bool on_link(const struct net_address *a, const struct ip_addr *ip)
 {
-	unsigned whole = a->prefix / 8, rest = a->prefix % 8;
-
-	if (a->addr.family != ip->family || memcmp(a->addr.byte, ip->byte, whole) != 0)
-		return false;
-	return rest == 0 || (a->addr.byte[whole] ^ ip->byte[whole]) >> (8 - rest) == 0;
+	return addr_same_network(&a->addr, ip, a->prefix);
 }
 
 /* The port's address on the link of ip, or -1. */

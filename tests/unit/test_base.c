@@ -286,6 +286,20 @@ static void addresses_round_trip(void **state)
 	assert_false(addr_parse("192.0.2.256", &a));
 }
 
+static void networks_are_compared_bit_by_bit(void **state)
+{
+	struct ip_addr a, b, six;
+
+	assert_true(addr_parse("10.1.128.0", &a));
+	assert_true(addr_parse("10.1.255.9", &b));
+	assert_true(addr_parse("2001:db8::1", &six));
+	for (unsigned bits = 0; bits <= 32; bits++)
+		assert_int_equal(addr_same_network(&a, &b, bits), bits <= 17);
+	assert_true(addr_same_network(&a, &a, 32));
+	assert_true(addr_same_network(&six, &six, 128));
+	assert_false(addr_same_network(&a, &six, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -300,6 +314,7 @@ int main(void)
 		cmocka_unit_test(timer_armed_by_a_timer_for_the_same_advance_fires_in_it),
 		cmocka_unit_test(flood_of_timers_in_one_slot_is_sorted),
 		cmocka_unit_test(addresses_round_trip),
+		cmocka_unit_test(networks_are_compared_bit_by_bit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

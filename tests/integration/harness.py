@@ -84,6 +84,19 @@ def body_of(content):
     return content.partition(b"\r\n\r\n")[2]
 
 
+def worker_counters(lab, name):
+    """A counter's value of each worker, as /metrics tells it."""
+    out = run("ip", "netns", "exec", lab.gw_ns, "curl", "-s", "http://127.0.0.1:9587/metrics")
+    values = [int(float(line.split()[1])) for line in out.splitlines()
+              if line.startswith("postern_%s_total{" % name)]
+    assert values, "no counter is named " + name
+    return values
+
+
+def counter(lab, name):
+    return sum(worker_counters(lab, name))
+
+
 def expect(reply, code, enhanced=None):
     assert reply.startswith(str(code)), "expected %s, got: %s" % (code, reply)
     if enhanced is not None:

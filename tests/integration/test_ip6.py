@@ -3,15 +3,9 @@ import json
 import os
 import sys
 
-from harness import (HERE, HOST, Lab, PASSWORD, TLS_NAME, USER, main, mails, mails_about, run,
-                     wait_until)
+from harness import (HERE, HOST, Lab, PASSWORD, TLS_NAME, USER, counter, main, mails, mails_about,
+                     run, wait_until)
 from lab import CLIENT6, HOST6
-
-
-def counters(lab, name):
-    out = run("ip", "netns", "exec", lab.gw_ns, "curl", "-s", "http://127.0.0.1:9587/metrics")
-    return sum(int(float(line.split()[1])) for line in out.splitlines()
-               if line.startswith("postern_%s_total{" % name))
 
 
 def swaks(lab, host, subject, *more):
@@ -58,11 +52,11 @@ def test_load_over_ip6_on_two_workers(lab):
 
 def test_ping6_is_answered_whole_and_in_fragments(lab):
     assert "reply" in lab.client(sys.executable, "-c", PING6, HOST6, 1400)
-    before = counters(lab, "net_reassembled")
+    before = counter(lab, "net_reassembled")
     mac = lab.client("ip", "neigh", "show", HOST6).split("lladdr ")[1].split()[0]
     for order in ("012", "120", "210"):
         assert "reply" in lab.client(sys.executable, "-c", FRAGMENTS6, mac, order)
-    assert counters(lab, "net_reassembled") == before + 3
+    assert counter(lab, "net_reassembled") == before + 3
 
 
 def test_fragmented_ip4_ping_is_answered(lab):

@@ -5,7 +5,8 @@ import os
 import re
 import sys
 
-from harness import HOST, HERE, Lab, PASSWORD, TLS_NAME, USER, body_of, main, run, wait_until, mails
+from harness import (HERE, HOST, Lab, PASSWORD, TLS_NAME, USER, body_of, main, mails, wait_until,
+                     worker_counters)
 
 SESSIONS = 200
 
@@ -26,12 +27,6 @@ def arrived(lab):
         tag = re.search(rb"^X-Tag: (\S+)\r$", m["content"], re.M).group(1).decode()
         found.setdefault(tag, []).append(hashlib.sha256(body_of(m["content"])).hexdigest())
     return found
-
-
-def worker_counters(lab, name):
-    out = run("ip", "netns", "exec", lab.gw_ns, "curl", "-s", "http://127.0.0.1:9587/metrics")
-    return [int(float(line.split()[1])) for line in out.splitlines()
-            if line.startswith("postern_%s_total{" % name)]
 
 
 def test_200_concurrent_sessions_deliver_every_body_unmixed(lab):

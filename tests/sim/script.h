@@ -24,6 +24,7 @@ enum {
 	S_RST = WIRE_RST,
 	S_PSH = WIRE_PSH,
 	S_ACK = WIRE_ACK,
+	SCRIPT_MSS = 1460,
 	SCRIPT_PORT = 25,
 	SCRIPT_PEER_PORT = 40000,
 };
@@ -84,6 +85,8 @@ void script_advance(struct script *x, uint64_t us);
 /* The next segment sent; NULL: none. */
 const struct script_segment *script_take(struct script *x);
 unsigned script_pending(const struct script *x);
+/* Takes everything that is pending; the number. */
+unsigned script_take_all(struct script *x);
 void script_expect_at(struct script *x, unsigned flags, uint32_t seq, uint32_t ack, uint32_t n,
 		      const char *file, int line);
 void script_expect_nothing_at(struct script *x, const char *file, int line);
@@ -97,6 +100,8 @@ void script_connect(struct script *x);
 /* Handshake in the passive or active role; nothing is left in the queue. */
 void script_establish(struct script *x);
 void script_establish_active(struct script *x);
+/* The same, passive, with a peer that announces an MSS of SCRIPT_MSS; a script of its own. */
+struct script *script_established(void (*configure)(struct tcp_config *c));
 /* Writes n bytes of a pattern and flushes. */
 void script_write(struct script *x, uint32_t n);
 /* Of the connection between port and peer_port, TIME_WAIT entries included; CLOSED: none. */

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-enum { MS = 1000, SECOND = 1000000, MSS = 1460 };
+enum { MS = 1000, SECOND = 1000000, MSS = SCRIPT_MSS };
 
 static void plain(struct tcp_config *c)
 {
@@ -23,32 +23,9 @@ static void cubic(struct tcp_config *c)
 	c->congestion = TCP_CONGESTION_CUBIC;
 }
 
-/* The peer announces MSS 1460. */
-static struct script *established(void (*configure)(struct tcp_config *c))
-{
-	static const uint8_t mss[4] = {2, 4, MSS >> 8, MSS & 255};
-	struct script *x = script_create(configure);
-
-	script_listen(x);
-	script_raw(x, S_SYN, 0, 0, mss, 4, 0);
-	script_flush(x);
-	script_expect(x, S_SYN | S_ACK, 0, 1, 0);
-	script_in(x, S_ACK, 1, 1, 0);
-	x->log[0] = '\0';
-	return x;
-}
-
-static unsigned take_all(struct script *x)
-{
-	unsigned n = script_pending(x);
-
-	x->taken = x->n_out;
-	return n;
-}
-
 static void first_flight_is_ten_segments(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_write(x, 100 * MSS);
 	for (uint32_t i = 0; i < 10; i++)
@@ -59,22 +36,22 @@ static void first_flight_is_ten_segments(void **state)
 
 static void slow_start_adds_what_was_acknowledged_up_to_two_segments_an_ack(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_write(x, 100 * MSS);
-	take_all(x);
+	script_take_all(x);
 	script_in(x, S_ACK, 1, 1 + MSS, 0);
-	assert_int_equal(take_all(x), 2);
+	assert_int_equal(script_take_all(x), 2);
 	script_in(x, S_ACK, 1, 1 + 3 * MSS, 0);
-	assert_int_equal(take_all(x), 4);
+	assert_int_equal(script_take_all(x), 4);
 	script_in(x, S_ACK, 1, 1 + 10 * MSS, 0); /* a stretch ACK: L = 2 (RFC 3465) */
-	assert_int_equal(take_all(x), 9);
+	assert_int_equal(script_take_all(x), 9);
 	script_destroy(x);
 }
 
 static void window_unused_is_window_not_grown(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 	uint32_t before = script_tcb(x)->cwnd;
 
 	for (uint32_t i = 0; i < 20; i++) {
@@ -87,14 +64,14 @@ static void window_unused_is_window_not_grown(void **state)
 
 static void third_duplicate_ack_sends_the_lost_segment_again(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_write(x, 60 * MSS);
-	take_all(x);
+	script_take_all(x);
 	script_in(x, S_ACK, 1, 1, 0);
-	assert_int_equal(take_all(x), 1); /* limited transmit, RFC 3042 */
+	assert_int_equal(script_take_all(x), 1); /* limited transmit, RFC 3042 */
 	script_in(x, S_ACK, 1, 1, 0);
-	assert_int_equal(take_all(x), 1);
+	assert_int_equal(script_take_all(x), 1);
 	script_in(x, S_ACK, 1, 1, 0);
 	script_expect(x, S_ACK, 1, 1, MSS);
 	assert_int_equal(script_count(x, tcp_fast_retransmits), 1);
@@ -103,10 +80,10 @@ static void third_duplicate_ack_sends_the_lost_segment_again(void **state)
 
 static void partial_ack_sends_the_next_hole_and_full_ack_ends_recovery(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_write(x, 10 * MSS);
-	take_all(x);
+	script_take_all(x);
 	for (unsigned i = 0; i < 3; i++)
 		script_in(x, S_ACK, 1, 1, 0);
 	script_expect(x, S_ACK, 1, 1, MSS);
@@ -122,7 +99,7 @@ static void partial_ack_sends_the_next_hole_and_full_ack_ends_recovery(void **st
 
 static void segment_sent_again_early_is_no_round_trip_sample(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_write(x, 10 * MSS);
 	uint32_t srtt = script_tcb(x)->srtt_us;
@@ -137,10 +114,10 @@ static void segment_sent_again_early_is_no_round_trip_sample(void **state)
 
 static void duplicate_acks_after_a_timeout_start_no_second_recovery(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_write(x, 10 * MSS);
-	take_all(x);
+	script_take_all(x);
 	script_advance(x, 200 * MS);
 	script_expect(x, S_ACK, 1, 1, MSS);
 	for (unsigned i = 0; i < 5; i++)
@@ -152,10 +129,10 @@ static void duplicate_acks_after_a_timeout_start_no_second_recovery(void **state
 
 static void timeout_shrinks_to_one_segment_and_grows_again(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_write(x, 10 * MSS);
-	take_all(x);
+	script_take_all(x);
 	script_advance(x, 200 * MS);
 	script_expect(x, S_ACK, 1, 1, MSS);
 	script_in(x, S_ACK, 1, 1 + MSS, 0);
@@ -170,16 +147,16 @@ static void timeout_shrinks_to_one_segment_and_grows_again(void **state)
 
 static void long_silence_returns_cwnd_to_the_initial_window(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_write(x, 40 * MSS);
 	for (uint32_t acked = 0; acked < 40; acked += 2)
 		script_in(x, S_ACK, 1, 1 + (acked + 2) * MSS, 0);
 	assert_true(script_tcb(x)->cwnd > 20 * MSS);
-	take_all(x);
+	script_take_all(x);
 	script_advance(x, 10 * SECOND);
 	script_write(x, 40 * MSS);
-	assert_int_equal(take_all(x), 10);
+	assert_int_equal(script_take_all(x), 10);
 	script_destroy(x);
 }
 
@@ -206,7 +183,7 @@ static void round_trip(struct script *x, struct stream *s)
 
 static void cubic_grows_along_its_curve(void **state)
 {
-	struct script *x = established(cubic);
+	struct script *x = script_established(cubic);
 	struct stream *s = script_tcb(x);
 	enum { W_MAX = 1000, AFTER = 700 };
 
@@ -228,7 +205,7 @@ static void cubic_grows_along_its_curve(void **state)
 
 static void cubic_is_no_slower_than_reno_on_a_short_path(void **state)
 {
-	struct script *x = established(cubic);
+	struct script *x = script_established(cubic);
 	struct stream *s = script_tcb(x);
 
 	assert_non_null(stream_active(s));
@@ -246,7 +223,7 @@ static void cubic_is_no_slower_than_reno_on_a_short_path(void **state)
 
 static void cubic_yields_when_it_loses_below_its_last_maximum(void **state)
 {
-	struct script *x = established(cubic);
+	struct script *x = script_established(cubic);
 	struct stream *s = script_tcb(x);
 
 	assert_non_null(stream_active(s));
@@ -263,7 +240,7 @@ static void cubic_yields_when_it_loses_below_its_last_maximum(void **state)
 
 static void newreno_grows_by_one_segment_a_round_trip(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 	struct stream *s = script_tcb(x);
 
 	assert_non_null(stream_active(s));

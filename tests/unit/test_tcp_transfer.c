@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-enum { MS = 1000, SECOND = 1000000, MSS = 1460 };
+enum { MS = 1000, SECOND = 1000000, MSS = SCRIPT_MSS };
 
 static void plain(struct tcp_config *c)
 {
@@ -21,32 +21,9 @@ static void with_scaling(struct tcp_config *c)
 	c->window_scaling = true;
 }
 
-/* The peer announces MSS 1460. */
-static struct script *established(void (*configure)(struct tcp_config *c))
-{
-	static const uint8_t mss[4] = {2, 4, MSS >> 8, MSS & 255};
-	struct script *x = script_create(configure);
-
-	script_listen(x);
-	script_raw(x, S_SYN, 0, 0, mss, 4, 0);
-	script_flush(x);
-	script_expect(x, S_SYN | S_ACK, 0, 1, 0);
-	script_in(x, S_ACK, 1, 1, 0);
-	x->log[0] = '\0';
-	return x;
-}
-
-static unsigned take_all(struct script *x)
-{
-	unsigned n = script_pending(x);
-
-	x->taken = x->n_out;
-	return n;
-}
-
 static void window_of_the_peer_is_never_exceeded(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	x->window = 4000;
 	script_in(x, S_ACK, 1, 1, 0);
@@ -63,7 +40,7 @@ static void window_of_the_peer_is_never_exceeded(void **state)
 
 static void stale_window_of_a_late_ack_is_not_believed(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	x->window = 8000;
 	script_in(x, S_ACK, 11, 1, 0); /* the newer one came first */
@@ -75,7 +52,7 @@ static void stale_window_of_a_late_ack_is_not_believed(void **state)
 
 static void advertised_edge_stays_while_data_is_unread_and_moves_when_it_is_read(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	x->keep_unread = true;
 	script_in(x, S_ACK, 1, 1, MSS);
@@ -92,7 +69,7 @@ static void advertised_edge_stays_while_data_is_unread_and_moves_when_it_is_read
 
 static void window_that_was_closed_is_announced_when_it_opens(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 	uint32_t seq = 1;
 
 	x->keep_unread = true;
@@ -103,7 +80,7 @@ static void window_that_was_closed_is_announced_when_it_opens(void **state)
 	}
 	script_advance(x, 40 * MS);
 	assert_int_equal(x->out[x->n_out - 1].window, 0);
-	take_all(x);
+	script_take_all(x);
 	script_in(x, S_ACK, seq, 1, 1); /* a probe with one byte: answered, not taken */
 	script_expect(x, S_ACK, 1, seq, 0);
 	stream_consume(x->stream, MSS - 1);
@@ -117,7 +94,7 @@ static void window_that_was_closed_is_announced_when_it_opens(void **state)
 
 static void lower_limit_takes_back_nothing_already_offered(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	stream_set_receive_limit(x->stream, 1000);
 	script_in(x, S_ACK, 1, 1, MSS);
@@ -135,7 +112,7 @@ static void rounding_by_the_scale_takes_back_no_byte_that_was_offered(void **sta
 	script_listen(x);
 	script_raw(x, S_SYN, 0, 0, options, 8, 0);
 	script_flush(x);
-	take_all(x);
+	script_take_all(x);
 	script_in(x, S_ACK, 1, 1, 0);
 	x->keep_unread = true;
 	unsigned scale = rcv_scale(script_tcb(x));
@@ -163,7 +140,7 @@ static void rounding_by_the_scale_takes_back_no_byte_that_was_offered(void **sta
 
 static void segment_ahead_of_a_hole_draws_one_duplicate_ack_each(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	for (uint32_t i = 1; i <= 3; i++) {
 		script_raw(x, S_ACK, 1 + i * 100, 1, NULL, 0, 100);
@@ -179,7 +156,7 @@ static void segment_ahead_of_a_hole_draws_one_duplicate_ack_each(void **state)
 
 static void fin_ahead_of_a_hole_counts_when_the_hole_is_filled(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_in(x, S_FIN | S_ACK, 101, 1, 50);
 	script_expect(x, S_ACK, 1, 1, 0);
@@ -193,7 +170,7 @@ static void fin_ahead_of_a_hole_counts_when_the_hole_is_filled(void **state)
 
 static void overlapping_segments_deliver_each_byte_once(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 	uint8_t bytes[400];
 
 	x->keep_unread = true;
@@ -221,7 +198,7 @@ static void both_sequence_spaces_wrap_at_2_to_the_32(void **state)
 	assert_int_equal(x->iss, 0xffffffff - 5000);
 	script_in(x, S_ACK, 1, 1, 0);
 	script_write(x, 10 * MSS);
-	assert_int_equal(take_all(x), 10);
+	assert_int_equal(script_take_all(x), 10);
 	script_in(x, S_ACK, 1, 1 + 10 * MSS, 1000);
 	script_in(x, S_ACK, 1001, 1 + 10 * MSS, 1000);
 	script_expect(x, S_ACK, 1 + 10 * MSS, 2001, 0);
@@ -232,7 +209,7 @@ static void both_sequence_spaces_wrap_at_2_to_the_32(void **state)
 
 static void close_sends_what_was_written_and_then_fin(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	assert_int_equal(stream_write(x->stream, "221 bye", 7, 0), 7);
 	stream_close(x->stream);
@@ -243,14 +220,14 @@ static void close_sends_what_was_written_and_then_fin(void **state)
 
 static void data_after_close_is_acknowledged_and_discarded(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	x->keep_unread = true;
 	script_in(x, S_ACK, 1, 1, 5000);
 	stream_close(x->stream);
 	script_flush(x);
 	assert_int_equal(chunk_pool_used(x->shard.chunks), 0);
-	take_all(x);
+	script_take_all(x);
 	for (uint32_t i = 0; i < 20; i++)
 		script_in(x, S_ACK, 5001 + i * MSS, 2, MSS);
 	assert_int_equal(script_count(x, tcp_discarded_bytes), 20 * MSS);
@@ -261,7 +238,7 @@ static void data_after_close_is_acknowledged_and_discarded(void **state)
 
 static void last_bytes_can_be_read_after_both_ends_have_finished(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	x->keep_unread = true;
 	stream_shutdown(x->stream);
@@ -343,7 +320,7 @@ static void handler_may_close_its_stream_in_any_event(void **state)
 	x->on_event = close_in_handler;
 	script_listen(x);
 	script_in(x, S_SYN, 0, 0, 0);
-	take_all(x);
+	script_take_all(x);
 	script_in(x, S_ACK, 1, 1, 10);
 	script_expect(x, S_FIN | S_ACK, 1, 11, 1);
 	assert_string_equal(x->log, "opened");
@@ -352,7 +329,7 @@ static void handler_may_close_its_stream_in_any_event(void **state)
 
 static void handle_of_a_stream_that_has_gone_finds_nothing(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 	handle_t h = stream_handle(x->stream);
 
 	assert_ptr_equal(stream_by_handle(x->tcp, h), x->stream);
@@ -365,7 +342,7 @@ static void handle_of_a_stream_that_has_gone_finds_nothing(void **state)
 
 static void writable_comes_when_a_third_of_the_limit_is_free(void **state)
 {
-	struct script *x = established(NULL);
+	struct script *x = script_established(NULL);
 	static const uint8_t data[70000];
 
 	stream_set_send_limit(x->stream, 30000);
@@ -381,7 +358,7 @@ static void writable_comes_when_a_third_of_the_limit_is_free(void **state)
 
 static void writable_comes_when_chunks_are_back(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 	static const uint8_t data[1000];
 	struct chunk *hoard = NULL;
 
@@ -424,7 +401,7 @@ static void without_packet_buffers_everything_waits_and_nothing_is_lost(void **s
 
 static void short_of_chunks_new_data_is_not_acknowledged(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 	struct chunk *hoard = NULL;
 
 	for (struct chunk *c; (c = chunk_alloc(x->shard.chunks, CHUNK_4K, true)) != NULL;) {
@@ -442,7 +419,7 @@ static void short_of_chunks_new_data_is_not_acknowledged(void **state)
 
 static void idle_stream_holds_no_chunk_and_no_active_block(void **state)
 {
-	struct script *x = established(plain);
+	struct script *x = script_established(plain);
 
 	script_in(x, S_ACK, 1, 1, 5000);
 	script_write(x, 5000);

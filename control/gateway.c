@@ -40,6 +40,12 @@ static uint64_t chunk_bytes(const struct config *c)
 	return each / 65536 * 65536;
 }
 
+static const enum net_steering steering[] = {
+	[CONFIG_STEERING_AUTO] = NET_STEERING_AUTO,
+	[CONFIG_STEERING_RSS] = NET_STEERING_RSS,
+	[CONFIG_STEERING_SOFTWARE] = NET_STEERING_SOFTWARE,
+};
+
 static int open_dataplane(struct gateway *g, char *error, size_t error_bytes)
 {
 	const struct config_dataplane *d = &g->config.dataplane;
@@ -75,6 +81,7 @@ static int open_dataplane(struct gateway *g, char *error, size_t error_bytes)
 	};
 	for (unsigned i = 0; i < d->port_count; i++) {
 		struct net_port_config *p = &nc.ports[i];
+		p->steering = steering[d->port[i].steering];
 		p->device = d->port[i].device;
 		p->mtu = (uint16_t)d->port[i].mtu;
 		p->vlan = (uint16_t)d->port[i].vlan;

@@ -133,6 +133,7 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 		.key = c->tls.certificate[0].key,
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
 		.threads = (unsigned)c->tls.threads,
+		.channel_bindings = true,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
 					   pool->connections * pool->next_hop_count + 256),
 	};

@@ -40,8 +40,10 @@ void tls_worker_destroy(struct tls_worker *w)
 		return;
 	for (uint32_t i = 0; w->sessions != NULL && i < slab_extent(w->sessions); i++) {
 		struct tls_session *s = slab_at(w->sessions, i, NULL);
-		if (s != NULL)
-			SSL_free(s->ssl);
+		if (s == NULL)
+			continue;
+		SSL_free(s->ssl);
+		session_drop_facts(s);
 	}
 	slab_destroy(w->sessions);
 	ring_destroy(w->back);
@@ -71,6 +73,7 @@ static void session_release(struct tls_session *s)
 
 	chunk_free_list(w->shard->chunks, s->in);
 	chunk_free_list(w->shard->chunks, s->out);
+	session_drop_facts(s);
 	slab_free(w->sessions, s->handle);
 	counter_set(&w->counters[tls_sessions], slab_used(w->sessions));
 }
@@ -314,9 +317,9 @@ static void handshake_done(struct tls_session *s)
 		tls_count(w, tls_client_handshakes);
 	} else {
 		tls_count(w, tls_handshakes);
-		if (SSL_session_reused(s->ssl))
+		if (s->resumed)
 			tls_count(w, tls_handshakes_resumed);
-		if (SSL_version(s->ssl) == TLS1_2_VERSION)
+		if (s->version == TLS1_2_VERSION)
 			tls_count(w, tls_handshakes_1_2);
 	}
 	c->events->secured(c);
@@ -526,16 +529,4 @@ void conn_abort(struct conn *c)
 bool conn_is_secure(const struct conn *c)
 {
 	return c->tls != NULL && !c->securing;
-}
-
-const char *conn_tls_clause(const struct conn *c, char *out, size_t out_bytes)
-{
-	const SSL_CIPHER *cipher = conn_is_secure(c) ? SSL_get_current_cipher(c->tls->ssl) : NULL;
-
-	if (out_bytes > 0)
-		out[0] = '\0';
-	if (cipher != NULL)
-		snprintf(out, out_bytes, "tls %s (%s)", SSL_CIPHER_standard_name(cipher),
-			 SSL_version(c->tls->ssl) == TLS1_3_VERSION ? "TLS1.3" : "TLS1.2");
-	return out;
 }

@@ -38,7 +38,12 @@ struct tls_session {
 	struct chunk *in, *out; /* handshake bytes; `in` also holds what follows Finished */
 	char name[256];         /* client: SNI */
 	bool verify;
-	char failure[120]; /* why, for the log */
+	bool resumed;
+	uint16_t version, cipher; /* as on the wire; 0 before the end of the handshake */
+	int group;                /* NID */
+	struct tls_peer *peer;    /* facts.c; until the login */
+	char *server_name;        /* server: SNI; NULL: none */
+	char failure[120];        /* why, for the log */
 };
 
 /* A thread with contexts of its own: nothing is shared between threads. */
@@ -56,6 +61,7 @@ struct tls {
 	unsigned n_threads;
 	uint32_t max_sessions;
 	BIO_METHOD *bio;
+	bool channel_bindings;
 	_Atomic bool stop;
 };
 
@@ -84,6 +90,11 @@ BIO_METHOD *bio_method_create(void);
 
 /* threads.c: runs one step on the calling thread */
 void session_step(struct tls_thread *t, struct tls_session *s);
+
+/* facts.c: on the handshake thread, at the end; dropped on any thread */
+void session_take_facts(struct tls_session *s, bool bindings);
+void session_drop_peer(struct tls_session *s);
+void session_drop_facts(struct tls_session *s);
 
 /* conn.c: a step has come back */
 void session_returned(struct tls_session *s);

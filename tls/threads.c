@@ -70,6 +70,7 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 	}
 	int rc = SSL_do_handshake(s->ssl);
 	if (rc == 1) {
+		session_take_facts(s, t->tls->channel_bindings);
 		s->step = STEP_DONE;
 		return;
 	}
@@ -131,6 +132,7 @@ int tls_open(struct tls **out, const struct tls_config *c, char *error, size_t e
 		return -ENOMEM;
 	t->n_threads = c->threads < MAX_THREADS ? c->threads : MAX_THREADS;
 	t->max_sessions = c->max_sessions;
+	t->channel_bindings = c->channel_bindings;
 	t->bio = bio_method_create();
 	if (t->bio == NULL || RAND_bytes(ticket_keys, sizeof(ticket_keys)) != 1)
 		rc = -ENOMEM;

@@ -29,6 +29,7 @@ struct tls_config {
 	unsigned threads;
 	const char *ca_file;   /* verifies next hops; NULL: the system's store */
 	uint32_t max_sessions; /* TLS objects, all workers */
+	bool channel_bindings; /* take them at the end of each handshake: 3 us and 100 octets */
 };
 
 /* Before the first use of OpenSSL in the process: its memory becomes countable. */

@@ -182,6 +182,7 @@ static void open_services(struct mail *m)
 	struct tls_config tc = {.chain = m->chain,
 				.key = m->key,
 				.threads = m->o.tls_threads,
+				.channel_bindings = true,
 				.ca_file = m->chain,
 				.max_sessions = m->o.tls_sessions};
 

@@ -26,10 +26,16 @@ struct tls_worker *tls_worker_create(struct tls *t, struct shard *shard)
 	w->shard = shard;
 	w->sessions = slab_create(sizeof(struct tls_session), t->max_sessions);
 	w->back = ring_create(t->max_sessions);
-	if (w->sessions == NULL || w->back == NULL) {
+	for (unsigned i = 0; i < MAX_WORKERS && w->slot == NULL; i++)
+		if (t->workers[i] == NULL)
+			w->slot = &t->workers[i];
+	if (w->sessions == NULL || w->back == NULL || w->slot == NULL) {
+		w->slot = NULL;
 		tls_worker_destroy(w);
 		return NULL;
 	}
+	*w->slot = w;
+	w->state = state_adopt(t, &w->seen);
 	return w;
 }
 
@@ -42,9 +48,11 @@ void tls_worker_destroy(struct tls_worker *w)
 		struct tls_session *s = slab_at(w->sessions, i, NULL);
 		if (s == NULL)
 			continue;
-		SSL_free(s->ssl);
+		session_free_ssl(s);
 		session_drop_facts(s);
 	}
+	if (w->slot != NULL)
+		*w->slot = NULL;
 	slab_destroy(w->sessions);
 	ring_destroy(w->back);
 	free(w);
@@ -60,6 +68,7 @@ unsigned tls_poll(struct tls_worker *w)
 	struct tls_session *s;
 	unsigned n = 0;
 
+	w->state = state_adopt(w->tls, &w->seen);
 	while ((s = ring_pop(w->back)) != NULL) {
 		session_returned(s);
 		n++;
@@ -90,7 +99,7 @@ void session_dispose(struct tls_session *s)
 		s->in_flight = true;
 		return;
 	}
-	SSL_free(s->ssl);
+	session_free_ssl(s);
 	session_release(s);
 }
 
@@ -370,9 +379,31 @@ static void handshake_output(struct tls_session *s)
 	handshake_input(s->conn);
 }
 
+static void count_notes(struct tls_session *s)
+{
+	static const struct {
+		uint32_t note;
+		enum tls_counter counter;
+	} rows[] = {
+		{NOTE_TICKET_FOREIGN, tls_tickets_foreign},
+		{NOTE_TICKET_OLD, tls_tickets_old},
+		{NOTE_TICKET_CERTIFICATE, tls_tickets_certificate},
+		{NOTE_NAME_UNKNOWN, tls_names_unknown},
+		{NOTE_NAME_MALFORMED, tls_names_malformed},
+		{NOTE_OCSP_EXPIRED, tls_ocsp_expired},
+		{NOTE_CERTIFICATE_BAD, tls_client_certificates_bad},
+	};
+
+	for (size_t i = 0; s->notes != 0 && i < sizeof(rows) / sizeof(rows[0]); i++)
+		if ((s->notes & rows[i].note) != 0)
+			tls_count(s->worker, rows[i].counter);
+	s->notes = 0;
+}
+
 void session_returned(struct tls_session *s)
 {
 	s->in_flight = false;
+	count_notes(s);
 	if (s->job == JOB_FREE)
 		session_release(s);
 	else if (s->conn == NULL)

@@ -130,7 +130,9 @@ static void take_certificate(struct tls_peer *p, SSL *ssl, X509 *x)
 	unsigned n = 0;
 
 	p->has_certificate = true;
-	c->verified = SSL_get_verify_result(ssl) == X509_V_OK;
+	const struct tls_session *s = SSL_get_app_data(ssl);
+	c->verified =
+		(s->notes & NOTE_CERTIFICATE_BAD) == 0 && SSL_get_verify_result(ssl) == X509_V_OK;
 	X509_digest(x, EVP_sha256(), c->fingerprint, &n);
 	c->common_name = common_name(p, x);
 	alternative_names(p, x);

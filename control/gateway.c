@@ -135,11 +135,14 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 				c->auth.failures.per_address.per_us},
 		.per_user = {c->auth.failures.per_user.count, c->auth.failures.per_user.per_us},
 	};
+	struct tls_certificate certificate = {.chain = c->tls.certificate[0].chain,
+					      .key = c->tls.certificate[0].key};
 	struct tls_config tc = {
-		.chain = c->tls.certificate[0].chain,
-		.key = c->tls.certificate[0].key,
+		.certificates = &certificate,
+		.n_certificates = 1,
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
 		.threads = (unsigned)c->tls.threads,
+		.channel_bindings = true,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
 					   pool->connections * pool->next_hop_count + 256),
 	};

@@ -35,7 +35,7 @@ struct flight {
 	uint32_t at_us, end; /* of the latest sent that is known to be delivered; with known */
 	uint32_t rtt_us;     /* its round trip */
 	uint32_t min_rtt_us;
-	uint32_t probe_end; /* snd_max after the probe; with probing */
+	uint32_t probe_end;      /* snd_max after the probe; with probing */
 	uint32_t patience_until; /* with patience: a duplicate before this number counts no more */
 	uint16_t n;
 	bool known;
@@ -44,8 +44,8 @@ struct flight {
 	uint8_t patience;          /* widens the reordering window so many times */
 	uint8_t patience_left;     /* recoveries until it ends */
 	struct undo undo;
-	struct flight_run *run;    /* few, or more->data */
-	struct chunk *more;        /* NULL: they fit */
+	struct flight_run *run; /* few, or more->data */
+	struct chunk *more;     /* NULL: they fit */
 	struct flight_run few[FLIGHT_FEW];
 };
 

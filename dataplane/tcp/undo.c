@@ -135,10 +135,12 @@ static void frto_acked(struct stream *s, struct undo *u, bool advanced)
 	}
 	/* More than was outstanding at the timeout: the hole before it is real. */
 	bool beyond = sack_between(s, s->active->recover, s->snd_max) > 0;
-	if (u->original && !beyond)
+	if (u->original && !beyond) {
+		s->cwnd = u32_min(s->cwnd, u->cwnd); /* without what step 2b has lent */
 		take_back(s, u);
-	else
+	} else {
 		go_conventional(s, u);
+	}
 }
 
 void undo_acked(struct stream *s, bool advanced)

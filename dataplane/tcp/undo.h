@@ -29,13 +29,13 @@ enum undo_frto { FRTO_OFF, FRTO_STEP_2, FRTO_STEP_3 };
 struct undo {
 	struct cubic cubic;
 	uint32_t cwnd, ssthresh;
-	uint32_t from;     /* SND.UNA at the reduction */
-	uint32_t again;    /* bytes sent again since, and not told of as duplicates */
-	uint32_t stamp;    /* timestamp of the first of them; with sent */
-	bool armed, sent;  /* sent: something was sent again */
-	bool timeout;      /* the timer said so, not the peer */
-	bool original;     /* the ACK being processed tells of what was not sent again */
-	uint8_t frto;      /* enum undo_frto */
+	uint32_t from;    /* SND.UNA at the reduction */
+	uint32_t again;   /* bytes sent again since, and not told of as duplicates */
+	uint32_t stamp;   /* timestamp of the first of them; with sent */
+	bool armed, sent; /* sent: something was sent again */
+	bool timeout;     /* the timer said so, not the peer */
+	bool original;    /* the ACK being processed tells of what was not sent again */
+	uint8_t frto;     /* enum undo_frto */
 };
 
 /* Before a reduction; timeout: the timer says so. */

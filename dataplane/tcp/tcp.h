@@ -98,6 +98,7 @@ struct tcp_config {
 	bool blackhole_detection;    /* smaller segments after timeouts in a row (RFC 4821) */
 	bool rack;                   /* loss by time (RFC 8985); false: by blocks (RFC 6675) */
 	bool tlp;                    /* probe the tail (RFC 8985 section 7) */
+	bool frto;                   /* needless timeouts found by ACKs (RFC 5682) */
 	bool prr;                    /* RFC 6937; false: cwnd falls at once (RFC 6675) */
 	bool limited_transmit;       /* RFC 3042 */
 	uint8_t duplicate_threshold; /* RFC 5681: 3 */

@@ -24,6 +24,7 @@ struct tcp_stack;
 	X(RETRANSMIT, "retransmit", "bytes")                            \
 	X(TIMEOUT, "timeout", "the timer that expired, us")             \
 	X(RECOVERY, "recovery", "the new ssthresh, bytes")              \
+	X(UNDONE, "undone", "cwnd, bytes: the reduction was needless")  \
 	X(TAIL_PROBE, "tail probe", "bytes in flight")                  \
 	X(MARKED, "marked", "the new cwnd, bytes")                      \
 	X(MSS, "mss", "the new segment size, bytes")                    \

@@ -112,7 +112,9 @@ static const char *address_text(const struct writer *w, const struct envelope_te
 		uint32_t point = p[i] & (c == 2 ? 0x1fu : c == 3 ? 0x0fu : 0x07u);
 		if (c < 2 || w->global) {
 			out[n++] = c == 0 ? '?' : (char)p[i];
-			i++;
+			for (size_t k = 1; k < c; k++)
+				out[n++] = (char)p[i + k];
+			i += c > 0 ? c : 1;
 			continue;
 		}
 		for (size_t k = 1; k < c; k++)

@@ -151,7 +151,7 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 	return rc < 0 ? rc : auth_open(&g->env.auth, &ac, error, error_bytes);
 }
 
-/* REQUIRETLS can only be promised then (RFC 8689 section 4.2.1). */
+/* REQUIRETLS can only be promised then (RFC 8689). */
 static bool every_hop_verified(const struct config *c)
 {
 	for (unsigned i = 0; i < c->relay.pool_count; i++) {

@@ -447,7 +447,7 @@ void transaction_end_of_data(struct transaction *tx)
 		return;
 	}
 	const struct header *h = &tx->content.header;
-	/* RFC 8689 section 5: REQUIRETLS outweighs the field */
+	/* RFC 8689: REQUIRETLS outweighs the field */
 	if (h->tls_optional && !tx->parameters.require_tls)
 		envelope_set_tls_optional(tx->envelope->data);
 	int rc = submit_commit(tx);

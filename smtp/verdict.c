@@ -3,7 +3,7 @@
  * order.
  *
  * Source: RFC 5321 sections 2.3.8, 4.5.3.1.6, 6.3; RFC 5322 section 3.6; RFC 6409 sections 6.1 and
- * 8; RFC 6531 section 3.5; RFC 1870 section 6.3.
+ * 8; RFC 6531; RFC 1870 section 6.3.
  */
 #include "smtp/internal.h"
 #include "smtp/mailbox.h"

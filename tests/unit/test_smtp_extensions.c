@@ -336,8 +336,7 @@ static void nothing_that_a_client_says_forges_a_header_line(void **state)
 	static const char *const says[] = {"EHLO x\r\tEvil: 1",
 					   "EHLO x(Evil: 1)",
 					   "EHLO x;Evil",
-					   "EHLO x\xc2\x85"
-					   "Evil",
+					   "EHLO x\xc2\205Evil",
 					   "MAIL FROM:<a@x.y> ENVID=x+0D+0AEvil:+201",
 					   "MAIL FROM:<a@x.y> AUTH=x+0D+0AEvil:1",
 					   "MAIL FROM:<\"a\r\nEvil: 1\"@x.y>",

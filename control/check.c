@@ -1,5 +1,6 @@
 /* check.c - what a schema cannot say: values against each other and against the machine */
 #include "control/schema.h"
+#include "smtp/extension.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -344,6 +345,9 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	check_ports(&k);
 	check_memory(&k);
 	check_relay(&k);
+	if ((c->submission.extensions & SMTP_EXT_BIT(BINARYMIME)) != 0 &&
+	    (c->submission.extensions & SMTP_EXT_BIT(CHUNKING)) == 0)
+		fault(&k, "submission.extensions", "BINARYMIME needs CHUNKING (RFC 3030)");
 	if (c->submission.max_message_size > c->spool.max_size)
 		fault(&k, "submission.max_message_size", "is larger than spool.max_size");
 	if (checks == CONFIG_THIS_MACHINE) {

@@ -61,8 +61,12 @@ enum config_steering { CONFIG_STEERING_AUTO, CONFIG_STEERING_RSS, CONFIG_STEERIN
 enum config_listener_tls { CONFIG_TLS_IMPLICIT, CONFIG_TLS_STARTTLS };
 enum config_tls_minimum { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 enum config_mechanism { CONFIG_AUTH_PLAIN, CONFIG_AUTH_LOGIN };
-enum config_senders { CONFIG_SENDERS_ANY };
-enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT };
+enum config_senders { CONFIG_SENDERS_ANY, CONFIG_SENDERS_OWN };
+enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
+enum config_long_lines { CONFIG_LONG_LINES_PASS, CONFIG_LONG_LINES_REJECT };
+/* What a listener says of its own. */
+enum config_of_listener { CONFIG_AS_SUBMISSION, CONFIG_LISTENER_NO, CONFIG_LISTENER_YES };
+enum config_switch { CONFIG_OFF, CONFIG_ON };
 enum config_protocol { CONFIG_PROTOCOL_SMTP };
 enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_HOP_TLS_REQUIRED };
 
@@ -107,6 +111,7 @@ struct config_listener {
 	char name[CONFIG_NAME_BYTES];
 	uint64_t port;
 	enum config_listener_tls tls;
+	enum config_of_listener normalize, hide_client;
 };
 
 struct config_certificate {
@@ -137,8 +142,16 @@ struct config_submission {
 	struct {
 		uint64_t command_us, data_us, idle_unauthenticated_us;
 	} timeouts;
+	uint64_t max_messages;    /* a session; 0: no limit */
+	uint64_t max_header_size; /* octets */
+	uint32_t extensions;      /* SMTP_EXT_BIT()s */
+	uint64_t max_hold_us;     /* 0: FUTURERELEASE is not offered */
+	uint64_t max_priority;
+	char qualify[CONFIG_NAME_BYTES]; /* empty: addresses without a domain are refused */
 	enum config_senders senders;
 	enum config_bare_newline bare_newline;
+	enum config_long_lines long_lines;
+	enum config_switch require_from, remove_bcc, add_sender, hide_client;
 };
 
 struct config_spool {
@@ -164,7 +177,7 @@ struct config_pool {
 	unsigned next_hop_count;
 	uint64_t connections; /* a worker and hop */
 	struct {
-		uint64_t first_us, factor, max_us, give_up_us;
+		uint64_t first_us, factor, max_us, give_up_us, notice_us;
 	} retry;
 };
 

@@ -151,12 +151,35 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 	return rc < 0 ? rc : auth_open(&g->env.auth, &ac, error, error_bytes);
 }
 
+/* REQUIRETLS can only be promised then (RFC 8689 section 4.2.1). */
+static bool every_hop_verified(const struct config *c)
+{
+	for (unsigned i = 0; i < c->relay.pool_count; i++) {
+		for (unsigned k = 0; k < c->relay.pool[i].next_hop_count; k++) {
+			if (c->relay.pool[i].next_hop[k].tls != CONFIG_HOP_TLS_REQUIRED)
+				return false;
+		}
+	}
+	return true;
+}
+
 static int open_limits(struct gateway *g)
 {
 	const struct config *c = &g->config;
 	struct smtp_config sc = {
 		.max_message_size = c->submission.max_message_size,
 		.max_recipients = (uint32_t)c->submission.max_recipients,
+		.max_messages = (uint32_t)c->submission.max_messages,
+		.max_header_size = c->submission.max_header_size,
+		.extensions = c->submission.extensions,
+		.require_tls_onward = every_hop_verified(c),
+		.max_hold_us = c->submission.max_hold_us,
+		.max_priority = (int8_t)c->submission.max_priority,
+		.long_lines_refused = c->submission.long_lines == CONFIG_LONG_LINES_REJECT,
+		.from_required = c->submission.require_from == CONFIG_ON,
+		.remove_bcc = c->submission.remove_bcc == CONFIG_ON,
+		.add_sender = c->submission.add_sender == CONFIG_ON,
+		.own_senders = c->submission.senders == CONFIG_SENDERS_OWN,
 		.command_us = c->submission.timeouts.command_us,
 		.data_us = c->submission.timeouts.data_us,
 		.unauthenticated_us = c->submission.timeouts.idle_unauthenticated_us,
@@ -170,6 +193,7 @@ static int open_limits(struct gateway *g)
 	};
 
 	snprintf(sc.hostname, sizeof(sc.hostname), "%s", c->hostname);
+	snprintf(sc.qualify, sizeof(sc.qualify), "%s", c->submission.qualify);
 	for (unsigned i = 0; i < sc.n_exempt; i++) {
 		sc.exempt[i].addr = c->dataplane.limits.exempt[i].addr;
 		sc.exempt[i].bits = c->dataplane.limits.exempt[i].bits;

@@ -1,6 +1,8 @@
 /* schema.c - every key of the configuration file */
 #include "control/schema.h"
 
+#include "smtp/extension.h"
+
 #define FIELD(S, f) .offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f)
 #define LIST(S, f, n)                                                            \
 	.offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f[0]), \
@@ -59,15 +61,44 @@ static const struct schema_choice mechanism_choices[] = {
 
 static const struct schema_choice senders_choices[] = {
 	{"any", CONFIG_SENDERS_ANY},
-	{"own", 0, LATER},
+	{"own", CONFIG_SENDERS_OWN},
 	{},
 };
 
 static const struct schema_choice bare_newline_choices[] = {
 	{"reject", CONFIG_BARE_NEWLINE_REJECT},
-	{"normalize", 0, LATER},
+	{"normalize", CONFIG_BARE_NEWLINE_NORMALIZE},
 	{},
 };
+
+static const struct schema_choice long_lines_choices[] = {
+	{"pass", CONFIG_LONG_LINES_PASS},
+	{"reject", CONFIG_LONG_LINES_REJECT},
+	{},
+};
+
+static const struct schema_choice switch_choices[] = {
+	{"false", CONFIG_OFF},
+	{"true", CONFIG_ON},
+	{},
+};
+
+static const struct schema_choice listener_newline_choices[] = {
+	{"inherit", CONFIG_AS_SUBMISSION},
+	{"reject", CONFIG_LISTENER_NO},
+	{"normalize", CONFIG_LISTENER_YES},
+	{},
+};
+
+static const struct schema_choice listener_switch_choices[] = {
+	{"inherit", CONFIG_AS_SUBMISSION},
+	{"false", CONFIG_LISTENER_NO},
+	{"true", CONFIG_LISTENER_YES},
+	{},
+};
+
+#define EXTENSION_CHOICE(id, keyword) {keyword, SMTP_EXT_##id},
+static const struct schema_choice extension_choices[] = {SMTP_EXTENSIONS(EXTENSION_CHOICE){}};
 
 static const struct schema_choice protocol_choices[] = {
 	{"smtp", CONFIG_PROTOCOL_SMTP},
@@ -157,6 +188,10 @@ static const struct schema_row listener_rows[] = {
 	{"tls", SCHEMA_CHOICE, FIELD(config_listener, tls), .preset = "implicit",
 	 .choices = listener_tls_choices,
 	 .help = "implicit (port 465) or starttls (port 587), RFC 8314"},
+	{"bare_newline", SCHEMA_CHOICE, FIELD(config_listener, normalize), .preset = "inherit",
+	 .choices = listener_newline_choices, .help = "in place of submission.bare_newline"},
+	{"hide_client", SCHEMA_CHOICE, FIELD(config_listener, hide_client), .preset = "inherit",
+	 .choices = listener_switch_choices, .help = "in place of submission.hide_client"},
 	{},
 };
 
@@ -226,10 +261,38 @@ static const struct schema_row submission_rows[] = {
 	 RANGE(100, 100000), .preset = "1000", .help = "a message (RFC 5321 section 4.5.3.1.8)"},
 	{"timeouts", SCHEMA_MAP, .rows = timeout_rows, .help = "how long clients may take"},
 	{"rates", .not_yet = LATER ": limits of messages and recipients per user"},
+	{"max_messages", SCHEMA_NUMBER, FIELD(config_submission, max_messages), RANGE(0, 1000000),
+	 .preset = "10000", .help = "a session, announced by LIMITS (RFC 9422); 0: no limit"},
+	{"max_header_size", SCHEMA_SIZE, FIELD(config_submission, max_header_size),
+	 RANGE(KIB(16), MIB(16)), .preset = "256K", .help = "of the header section of a message"},
+	{"extensions", SCHEMA_CHOICES, FIELD(config_submission, extensions),
+	 .max_items = SMTP_EXT_COUNT, .choices = extension_choices,
+	 .preset = "CHUNKING, BINARYMIME, SMTPUTF8, DSN, FUTURERELEASE, DELIVERBY, MT-PRIORITY, "
+		   "REQUIRETLS, LIMITS",
+	 .help = "offered by EHLO besides those that always are; REQUIRETLS only where every next "
+		 "hop has tls: required"},
+	{"max_hold", SCHEMA_TIME, FIELD(config_submission, max_hold_us), RANGE(0, DAYS(365)),
+	 .preset = "7d", .help = "longest hold that a client may ask for (RFC 4865); 0s: none"},
+	{"max_priority", SCHEMA_NUMBER, FIELD(config_submission, max_priority), RANGE(0, 9),
+	 .preset = "0", .help = "highest MT-PRIORITY that users get (RFC 6710)"},
+	{"qualify", SCHEMA_HOSTNAME, FIELD(config_submission, qualify),
+	 .help = "domain of envelope addresses that have none; default: they are refused"},
 	{"senders", SCHEMA_CHOICE, FIELD(config_submission, senders), .preset = "any",
-	 .choices = senders_choices, .help = "which reverse-paths a user may use"},
+	 .choices = senders_choices,
+	 .help = "any, or own: reverse-path and From must be the user's addresses"},
 	{"bare_newline", SCHEMA_CHOICE, FIELD(config_submission, bare_newline), .preset = "reject",
-	 .choices = bare_newline_choices, .help = "a line end that is not CR LF"},
+	 .choices = bare_newline_choices,
+	 .help = "a lone LF in message data: refused, or made to CR LF unless signed"},
+	{"long_lines", SCHEMA_CHOICE, FIELD(config_submission, long_lines), .preset = "pass",
+	 .choices = long_lines_choices, .help = "lines over 998 octets"},
+	{"require_from", SCHEMA_CHOICE, FIELD(config_submission, require_from), .preset = "false",
+	 .choices = switch_choices, .help = "refuse a message without From (RFC 5322)"},
+	{"remove_bcc", SCHEMA_CHOICE, FIELD(config_submission, remove_bcc), .preset = "false",
+	 .choices = switch_choices, .help = "take Bcc fields out; a signed message is refused"},
+	{"add_sender", SCHEMA_CHOICE, FIELD(config_submission, add_sender), .preset = "false",
+	 .choices = switch_choices, .help = "add Sender when From is not the user's (RFC 6409)"},
+	{"hide_client", SCHEMA_CHOICE, FIELD(config_submission, hide_client), .preset = "false",
+	 .choices = switch_choices, .help = "Received does not tell the client's name and address"},
 	{},
 };
 
@@ -273,6 +336,8 @@ static const struct schema_row retry_rows[] = {
 	 .preset = "1h", .help = "longest wait"},
 	{"give_up", SCHEMA_TIME, FIELD(config_pool, retry.give_up_us), RANGE(SECONDS(10), DAYS(30)),
 	 .preset = "5d", .help = "age at which the sender is told (RFC 3464)"},
+	{"notice", SCHEMA_TIME, FIELD(config_pool, retry.notice_us), RANGE(SECONDS(1), DAYS(30)),
+	 .preset = "4h", .help = "age at which a sender who asked for it hears of the delay"},
 	{},
 };
 

@@ -62,13 +62,13 @@ static void each_failed(struct delivery *d, struct writer *w,
 			void (*fn)(struct writer *w, const struct envelope_text *path,
 				   const struct recipient *r))
 {
-	struct envelope_text path;
+	struct envelope_recipient to;
 	size_t cursor = 0;
 
 	for (uint32_t i = 0;
-	     envelope_next_recipient(d->envelope->data, d->envelope->end, &cursor, &path); i++) {
+	     envelope_next_recipient(d->envelope->data, d->envelope->end, &cursor, &to); i++) {
 		if (d->recipients[i].state == RECIPIENT_FAILED && !w->full)
-			fn(w, &path, &d->recipients[i]);
+			fn(w, &to.path, &d->recipients[i]);
 	}
 }
 
@@ -143,8 +143,9 @@ bool report_build(struct delivery *d, struct spool_request *commit)
 	if (n < 0)
 		return false;
 	bytes = (size_t)n;
+	struct envelope_recipient to = {.path = d->e.reverse_path};
 	if (envelope_add_recipient(d->report_envelope->data, d->report_envelope->size, &bytes,
-				   d->e.reverse_path.at, d->e.reverse_path.bytes) < 0)
+				   &to) < 0)
 		return false;
 	*commit = (struct spool_request){
 		.op = SPOOL_COMMIT,

@@ -23,7 +23,7 @@ static bool hop_can_take(struct client *c)
 {
 	struct delivery *d = c->delivery;
 
-	if (d->e.body_8bit && !c->eightbit) {
+	if (d->e.body == ENVELOPE_8BIT && !c->eightbit) {
 		delivery_outcome(d, RECIPIENT_TODO, 554, "5.6.3",
 				 "the next hop does not take 8-bit content");
 		return false;
@@ -63,7 +63,7 @@ static void send_mail(struct client *c)
 			 (unsigned long long)d->message->content_bytes);
 	int n = snprintf(line, sizeof(line), "MAIL FROM:<%.*s>%s%s\r\n",
 			 (int)d->e.reverse_path.bytes, d->e.reverse_path.at, size,
-			 d->e.body_8bit ? " BODY=8BITMIME" : "");
+			 d->e.body == ENVELOPE_8BIT ? " BODY=8BITMIME" : "");
 	client_command(c, line, (size_t)n);
 	c->sent++;
 }
@@ -72,16 +72,16 @@ static void send_mail(struct client *c)
 static bool send_recipient(struct client *c)
 {
 	struct delivery *d = c->delivery;
-	struct envelope_text path;
+	struct envelope_recipient to;
 	char line[COMMAND_ROOM];
 
-	while (!c->mail_refused && envelope_next_recipient(d->envelope->data, d->envelope->end,
-							   &c->send_cursor, &path)) {
+	while (!c->mail_refused &&
+	       envelope_next_recipient(d->envelope->data, d->envelope->end, &c->send_cursor, &to)) {
 		uint32_t i = c->send_index++;
 		if (d->recipients[i].state != RECIPIENT_TODO)
 			continue;
-		int n = snprintf(line, sizeof(line), "RCPT TO:<%.*s>\r\n", (int)path.bytes,
-				 path.at);
+		int n = snprintf(line, sizeof(line), "RCPT TO:<%.*s>\r\n", (int)to.path.bytes,
+				 to.path.at);
 		client_command(c, line, (size_t)n);
 		c->sent++;
 		return true;

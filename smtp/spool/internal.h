@@ -134,7 +134,8 @@ struct spool_client {
 /* A message record seen at recovery. */
 struct recovered {
 	uint64_t id;
-	int64_t accepted_at_s;
+	int64_t accepted_at_s, hold_until_s, by_at_s;
+	int8_t priority;
 };
 
 struct spool {

@@ -22,6 +22,7 @@
 #include <stdio.h>
 
 enum {
+	CONFIG_CLAIM_BYTES = 256,
 	CONFIG_NAME_BYTES = 256, /* host names, names of listeners and pools */
 	CONFIG_PATH_BYTES = 512,
 	CONFIG_SOCKET_BYTES = 108, /* sun_path, unix(7) */
@@ -60,7 +61,20 @@ enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_REQUIRED, CONFIG
 enum config_steering { CONFIG_STEERING_AUTO, CONFIG_STEERING_RSS, CONFIG_STEERING_SOFTWARE };
 enum config_listener_tls { CONFIG_TLS_IMPLICIT, CONFIG_TLS_STARTTLS };
 enum config_tls_minimum { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
-enum config_mechanism { CONFIG_AUTH_PLAIN, CONFIG_AUTH_LOGIN };
+enum config_mechanism {
+	CONFIG_AUTH_PLAIN,
+	CONFIG_AUTH_LOGIN,
+	CONFIG_AUTH_SCRAM,
+	CONFIG_AUTH_SCRAM_PLUS,
+	CONFIG_AUTH_OAUTHBEARER,
+	CONFIG_AUTH_XOAUTH2,
+	CONFIG_AUTH_EXTERNAL,
+};
+enum config_external {
+	CONFIG_EXTERNAL_EMAIL,
+	CONFIG_EXTERNAL_DNS,
+	CONFIG_EXTERNAL_COMMON_NAME,
+};
 enum config_senders { CONFIG_SENDERS_ANY, CONFIG_SENDERS_OWN };
 enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
 enum config_long_lines { CONFIG_LONG_LINES_PASS, CONFIG_LONG_LINES_REJECT };
@@ -128,6 +142,13 @@ struct config_tls {
 
 struct config_auth {
 	uint32_t mechanisms; /* bits 1 << enum config_mechanism */
+	uint32_t external;   /* bits 1 << enum config_external */
+	struct config_oauth {
+		char jwks[CONFIG_PATH_BYTES]; /* "": no tokens */
+		char issuer[CONFIG_CLAIM_BYTES], audience[CONFIG_CLAIM_BYTES];
+		char user_claim[CONFIG_CLAIM_BYTES];
+		uint64_t clock_skew_us;
+	} oauth;
 	uint64_t threads;
 	char users[CONFIG_PATH_BYTES];
 	struct {

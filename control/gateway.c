@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "dataplane/core/eal.h"
+#include "smtp/auth/jwt.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -128,8 +129,13 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 {
 	const struct config *c = &g->config;
 	const struct config_pool *pool = &c->relay.pool[0];
+	struct jwt_policy tokens = {
+		.skew_s = (int64_t)(c->auth.oauth.clock_skew_us / 1000000),
+	};
 	struct auth_config ac = {
 		.users_file = c->auth.users,
+		.jwks_file = c->auth.oauth.jwks[0] != '\0' ? c->auth.oauth.jwks : NULL,
+		.tokens = &tokens,
 		.threads = (unsigned)c->auth.threads,
 		.per_address = {c->auth.failures.per_address.count,
 				c->auth.failures.per_address.per_us},
@@ -142,10 +148,13 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 		.n_certificates = 1,
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
 		.threads = (unsigned)c->tls.threads,
-		.channel_bindings = true,
+		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
 					   pool->connections * pool->next_hop_count + 256),
 	};
+	snprintf(tokens.issuer, sizeof(tokens.issuer), "%s", c->auth.oauth.issuer);
+	snprintf(tokens.audience, sizeof(tokens.audience), "%s", c->auth.oauth.audience);
+	snprintf(tokens.user_claim, sizeof(tokens.user_claim), "%s", c->auth.oauth.user_claim);
 	int rc = tls_open(&g->env.tls, &tc, error, error_bytes);
 
 	return rc < 0 ? rc : auth_open(&g->env.auth, &ac, error, error_bytes);
@@ -184,8 +193,8 @@ static int open_limits(struct gateway *g)
 		.data_us = c->submission.timeouts.data_us,
 		.unauthenticated_us = c->submission.timeouts.idle_unauthenticated_us,
 		.auth_failure_delay_us = c->auth.failures.delay_us,
-		.auth_plain = (c->auth.mechanisms & 1u << CONFIG_AUTH_PLAIN) != 0,
-		.auth_login = (c->auth.mechanisms & 1u << CONFIG_AUTH_LOGIN) != 0,
+		.mechanisms = c->auth.mechanisms,
+		.external = c->auth.external,
 		.sessions = (uint32_t)c->dataplane.limits.sessions,
 		.sessions_per_address = (uint32_t)c->dataplane.limits.sessions_per_address,
 		.n_exempt = c->dataplane.limits.exempt_count,
@@ -238,6 +247,9 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 	const struct config_control *c = &g->config.control;
 	int rc = stats_add(g->stats, spool_counter_desc, spool_counter_count,
 			   spool_counters(g->env.spool), STATS_NO_WORKER);
+	if (rc == 0) /* the auth threads' share */
+		rc = stats_add(g->stats, auth_counter_desc, auth_counter_count,
+			       auth_counters(g->env.auth), STATS_NO_WORKER);
 
 	if (rc == 0)
 		rc = reports_register(g);

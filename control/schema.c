@@ -53,10 +53,21 @@ static const struct schema_choice tls_minimum_choices[] = {
 };
 
 static const struct schema_choice mechanism_choices[] = {
-	{"PLAIN", CONFIG_AUTH_PLAIN}, {"LOGIN", CONFIG_AUTH_LOGIN},
-	{"SCRAM-SHA-256", 0, LATER},  {"SCRAM-SHA-256-PLUS", 0, LATER},
-	{"OAUTHBEARER", 0, LATER},    {"XOAUTH2", 0, LATER},
-	{"EXTERNAL", 0, LATER},       {},
+	{"PLAIN", CONFIG_AUTH_PLAIN},
+	{"LOGIN", CONFIG_AUTH_LOGIN},
+	{"SCRAM-SHA-256", CONFIG_AUTH_SCRAM},
+	{"SCRAM-SHA-256-PLUS", CONFIG_AUTH_SCRAM_PLUS},
+	{"OAUTHBEARER", CONFIG_AUTH_OAUTHBEARER},
+	{"XOAUTH2", CONFIG_AUTH_XOAUTH2},
+	{"EXTERNAL", CONFIG_AUTH_EXTERNAL},
+	{},
+};
+
+static const struct schema_choice external_choices[] = {
+	{"email", CONFIG_EXTERNAL_EMAIL},
+	{"dns", CONFIG_EXTERNAL_DNS},
+	{"common_name", CONFIG_EXTERNAL_COMMON_NAME},
+	{},
 };
 
 static const struct schema_choice senders_choices[] = {
@@ -228,10 +239,28 @@ static const struct schema_row failures_rows[] = {
 	{},
 };
 
+static const struct schema_row oauth_rows[] = {
+	{"jwks", SCHEMA_PATH, FIELD(config_auth, oauth.jwks),
+	 .help = "JSON Web Key Set with the issuer's public keys; read again when it changes"},
+	{"issuer", SCHEMA_TEXT, FIELD(config_auth, oauth.issuer),
+	 .help = "what the claim iss must say"},
+	{"audience", SCHEMA_TEXT, FIELD(config_auth, oauth.audience),
+	 .help = "what the claim aud must say or contain"},
+	{"user_claim", SCHEMA_TEXT, FIELD(config_auth, oauth.user_claim), .preset = "email",
+	 .help = "the claim that names the user"},
+	{"clock_skew", SCHEMA_TIME, FIELD(config_auth, oauth.clock_skew_us), RANGE(0, SECONDS(600)),
+	 .preset = "60s", .help = "how far the issuer's clock may be off"},
+	{},
+};
+
 static const struct schema_row auth_rows[] = {
 	{"mechanisms", SCHEMA_CHOICES, FIELD(config_auth, mechanisms), .max_items = 8,
-	 .min_items = 1, .preset = "PLAIN, LOGIN", .choices = mechanism_choices,
-	 .help = "SASL mechanisms offered, under TLS only"},
+	 .min_items = 1, .preset = "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS",
+	 .choices = mechanism_choices, .help = "SASL mechanisms offered, under TLS only"},
+	{"oauth", SCHEMA_MAP, .rows = oauth_rows, .help = "bearer tokens: OAUTHBEARER and XOAUTH2"},
+	{"external", SCHEMA_CHOICES, FIELD(config_auth, external), .max_items = 3, .min_items = 1,
+	 .preset = "email", .choices = external_choices,
+	 .help = "what of a verified client certificate names the user of AUTH EXTERNAL"},
 	{"threads", SCHEMA_NUMBER, FIELD(config_auth, threads), RANGE(1, 64), .preset = "1",
 	 .help = "password hashing threads"},
 	{"users", SCHEMA_PATH, FIELD(config_auth, users), .preset = "/etc/postern/users",

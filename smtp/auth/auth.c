@@ -178,8 +178,8 @@ static int judge_password(struct auth *a, struct auth_request *r)
 static int judge_scram(struct auth *a, struct auth_request *r)
 {
 	struct scram_verifier v;
-	bool known = r->record != NULL && r->record->scram != NULL &&
-		     scram_parse(r->record->scram, &v);
+	bool known =
+		r->record != NULL && r->record->scram != NULL && scram_parse(r->record->scram, &v);
 
 	if (!known)
 		memset(&v, 0, sizeof(v));
@@ -207,8 +207,8 @@ static int judge_token(struct auth *a, struct auth_request *r)
 	enum jwt_verdict v = jwt_check(keys, &a->tokens, r->token, r->token_bytes, r->wall_s, user,
 				       sizeof(user));
 	jwks_unref(keys);
-	if (v == JWT_GOOD && (user_name_fault(user) != NULL ||
-			      (r->user[0] != '\0' && strcmp(r->user, user) != 0)))
+	if (v == JWT_GOOD &&
+	    (user_name_fault(user) != NULL || (r->user[0] != '\0' && strcmp(r->user, user) != 0)))
 		v = JWT_CLAIMS;
 	if (v == JWT_GOOD) {
 		memcpy(r->user, user, sizeof(user));

@@ -43,13 +43,13 @@ struct auth_config {
 	const char *users_file;
 	const char *jwks_file;           /* NULL: no tokens */
 	const struct jwt_policy *tokens; /* copied */
-	unsigned threads;          /* default 1 */
-	unsigned queue;            /* checks waiting in all; default 256 */
-	unsigned queue_per_source; /* default 8 */
-	unsigned queue_per_user;   /* default 8 */
-	unsigned followers;        /* checks of a worker that wait for an equal one; default 4096 */
-	unsigned cache_entries;    /* a worker; default 65536 */
-	uint32_t cache_ttl_s;      /* 600 */
+	unsigned threads;                /* default 1 */
+	unsigned queue;                  /* checks waiting in all; default 256 */
+	unsigned queue_per_source;       /* default 8 */
+	unsigned queue_per_user;         /* default 8 */
+	unsigned followers;     /* checks of a worker that wait for an equal one; default 4096 */
+	unsigned cache_entries; /* a worker; default 65536 */
+	uint32_t cache_ttl_s;   /* 600 */
 	/* Failed checks judged in any `per_us`: half of count at once, the rest evenly spread.
 	 * What comes beyond is not judged and answers AUTH_OVERLOADED (454 4.7.0), right
 	 * password or not, known user or not.  The cache is asked first, so whoever has
@@ -75,7 +75,7 @@ struct auth_request {
 	struct scram *scram; /* the auth threads' until done() */
 	const char *token;   /* the same */
 	size_t token_bytes;
-	int64_t wall_s; /* AUTH_TOKEN: the time to judge by */
+	int64_t wall_s;                     /* AUTH_TOKEN: the time to judge by */
 	char user[AUTH_USER_BYTES];         /* NUL-terminated */
 	char password[AUTH_PASSWORD_BYTES]; /* wiped before done() */
 	struct ip_addr source;
@@ -95,12 +95,14 @@ struct auth_request {
 	struct auth_request *follow; /* worker: equal checks that get the same verdict */
 };
 
-/* Reads the users file and the key set.  0, or -errno with a text naming file:line and the remedy. */
+/* Reads the users file and the key set.  0, or -errno with a text naming file:line and the remedy.
+ */
 int auth_open(struct auth **a, const struct auth_config *c, char *error, size_t error_bytes);
 /* 0 or -errno; the threads run at nice 10, on the cores of the caller. */
 int auth_start(struct auth *a);
-/* Re-reads the users file and the key set when they changed, frees what nobody uses any more (control thread, about
- * once a second).  A file that does not parse changes nothing but a counter and the log. */
+/* Re-reads the users file and the key set when they changed, frees what nobody uses any more
+ * (control thread, about once a second).  A file that does not parse changes nothing but a counter
+ * and the log. */
 void auth_refresh(struct auth *a);
 /* Ends the threads; what waited comes back by auth_poll() as AUTH_OVERLOADED. */
 void auth_stop(struct auth *a);

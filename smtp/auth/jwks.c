@@ -68,8 +68,7 @@ static EVP_PKEY *ec_key(const json_t *jwk)
 	OSSL_PARAM_BLD *b = OSSL_PARAM_BLD_new();
 	if (b != NULL &&
 	    OSSL_PARAM_BLD_push_utf8_string(b, OSSL_PKEY_PARAM_GROUP_NAME, "P-256", 0) == 1 &&
-	    OSSL_PARAM_BLD_push_octet_string(b, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point)) ==
-		    1)
+	    OSSL_PARAM_BLD_push_octet_string(b, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point)) == 1)
 		key = key_from("EC", b);
 	OSSL_PARAM_BLD_free(b);
 	return key;
@@ -127,7 +126,8 @@ int jwks_load(struct jwks **out, const char *file, char *error, size_t error_byt
 			 fault.text);
 	else
 		snprintf(error, error_bytes, "%s: %s", file,
-			 is_set ? "holds no key for signatures: RSA of 2048 bits or more, or EC P-256"
+			 is_set ? "holds no key for signatures: RSA of 2048 bits or more, or EC "
+				  "P-256"
 				: "is not a JSON Web Key Set: {\"keys\": [...]}");
 	jwks_unref(k);
 	return -EINVAL;
@@ -141,8 +141,7 @@ struct jwks *jwks_ref(struct jwks *k)
 
 void jwks_unref(struct jwks *k)
 {
-	if (k == NULL ||
-	    atomic_fetch_sub_explicit(&k->references, 1, memory_order_acq_rel) != 1)
+	if (k == NULL || atomic_fetch_sub_explicit(&k->references, 1, memory_order_acq_rel) != 1)
 		return;
 	for (unsigned i = 0; i < k->count; i++)
 		EVP_PKEY_free(k->key[i].key);

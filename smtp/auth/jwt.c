@@ -189,8 +189,7 @@ static enum jwt_verdict check_claims(const json_t *claims, const struct jwt_poli
 	if (!times_good(claims, p, now_s))
 		return JWT_TIME;
 	if (!text_equals(json_object_get(claims, "iss"), p->issuer) ||
-	    !audience_good(json_object_get(claims, "aud"), p->audience) ||
-	    !json_is_string(name))
+	    !audience_good(json_object_get(claims, "aud"), p->audience) || !json_is_string(name))
 		return JWT_CLAIMS;
 	size_t n = json_string_length(name);
 	const char *text = json_string_value(name);

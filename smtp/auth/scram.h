@@ -15,7 +15,7 @@
 
 enum {
 	SCRAM_USER_BYTES = 256,
-	SCRAM_NONCE_MOST = 256,   /* of the client */
+	SCRAM_NONCE_MOST = 256,     /* of the client */
 	SCRAM_OWN_NONCE_BYTES = 24, /* of ours, in text, without NUL */
 	SCRAM_GS2_BYTES = 600,
 	SCRAM_FIRST_MOST = 1000, /* of the client, behind the header */
@@ -27,9 +27,9 @@ enum {
 
 enum scram_fault {
 	SCRAM_FINE,
-	SCRAM_SYNTAX,   /* malformed: the exchange ends with 501 */
-	SCRAM_REFUSED,  /* downgrade seen, another's identity, wrong nonce or binding: as a wrong
-			   password */
+	SCRAM_SYNTAX,  /* malformed: the exchange ends with 501 */
+	SCRAM_REFUSED, /* downgrade seen, another's identity, wrong nonce or binding: as a wrong
+			  password */
 };
 
 enum scram_binding {

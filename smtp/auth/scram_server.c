@@ -220,8 +220,7 @@ enum scram_fault scram_client_final(struct scram *x, const char *message, size_t
 			proof.at = NULL;
 	}
 	if (c.at <= c.end || length(&proof) != (SCRAM_KEY_BYTES + 2) / 3 * 4 ||
-	    base64_decode(proof.at, length(&proof), x->proof, sizeof(x->proof)) !=
-		    SCRAM_KEY_BYTES)
+	    base64_decode(proof.at, length(&proof), x->proof, sizeof(x->proof)) != SCRAM_KEY_BYTES)
 		return SCRAM_SYNTAX;
 	if (length(&nonce) != x->nonce_bytes ||
 	    memcmp(nonce.at, x->transcript + x->nonce_at, x->nonce_bytes) != 0 ||

@@ -150,7 +150,9 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.dataplane.limits.sessions, 5000);
 	assert_int_equal(c.dataplane.port[0].mtu, 1500);
 	assert_int_equal(c.listener[0].tls, CONFIG_TLS_IMPLICIT);
-	assert_int_equal(c.auth.mechanisms, 1u << CONFIG_AUTH_PLAIN | 1u << CONFIG_AUTH_LOGIN);
+	assert_int_equal(c.auth.mechanisms, 1u << CONFIG_AUTH_PLAIN | 1u << CONFIG_AUTH_LOGIN |
+						    1u << CONFIG_AUTH_SCRAM |
+						    1u << CONFIG_AUTH_SCRAM_PLUS);
 	assert_int_equal(c.auth.failures.per_address.count, 10);
 	assert_int_equal(c.submission.max_message_size, 50 << 20);
 	assert_int_equal(c.spool.commit.max_delay_us, 2000);

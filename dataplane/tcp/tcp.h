@@ -28,19 +28,23 @@ struct tcp_buffer {
 	uint8_t *data; /* first byte of the IP header */
 };
 
-/* What the stack needs from below; all members are set. */
+/* What the stack needs from below; all functions are set. */
 struct tcp_env {
 	void *arg;
 	/* false: no buffer now; the stack tries again from a timer or on the next event.
 	 * control: ACK, RST, SYN-ACK may draw from the reserved pool. */
 	bool (*get_buffer)(void *arg, struct tcp_buffer *b, unsigned bytes, bool control);
-	/* Sends the packet: IP header, TCP header and checksums complete.  Takes the buffer. */
+	/* Sends the packet: IP header, TCP header and checksums complete (but see below).  Takes
+	 * the buffer. */
 	void (*send)(void *arg, struct tcp_buffer *b, unsigned bytes, const struct ip_addr *to);
 	void (*drop_buffer)(void *arg, struct tcp_buffer *b);
 	/* Whether packets of this flow (as received: peer is source) belong to this worker; the
 	 * client role picks source ports by it. */
 	bool (*owns_flow)(void *arg, const struct ip_addr *local, uint16_t local_port,
 			  const struct ip_addr *peer, uint16_t peer_port);
+	/* The port completes the TCP checksum: it holds the sum of the pseudo header, neither more
+	 * nor complemented. */
+	bool tx_checksum_offload;
 };
 
 /* Order (and padding) of the options in SYN and SYN-ACK, which RFC 9293 leaves free. */

@@ -57,7 +57,7 @@ struct config_rate {
 
 enum config_idle { CONFIG_IDLE_ADAPTIVE, CONFIG_IDLE_POLL };
 enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_REQUIRED, CONFIG_HUGEPAGES_OFF };
-enum config_steering { CONFIG_STEERING_AUTO, CONFIG_STEERING_SOFTWARE };
+enum config_steering { CONFIG_STEERING_AUTO, CONFIG_STEERING_RSS, CONFIG_STEERING_SOFTWARE };
 enum config_listener_tls { CONFIG_TLS_IMPLICIT, CONFIG_TLS_STARTTLS };
 enum config_tls_minimum { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 enum config_mechanism { CONFIG_AUTH_PLAIN, CONFIG_AUTH_LOGIN };

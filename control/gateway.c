@@ -40,6 +40,12 @@ static uint64_t chunk_bytes(const struct config *c)
 	return each / 65536 * 65536;
 }
 
+static const enum net_steering steering[] = {
+	[CONFIG_STEERING_AUTO] = NET_STEERING_AUTO,
+	[CONFIG_STEERING_RSS] = NET_STEERING_RSS,
+	[CONFIG_STEERING_SOFTWARE] = NET_STEERING_SOFTWARE,
+};
+
 static int open_dataplane(struct gateway *g, char *error, size_t error_bytes)
 {
 	const struct config_dataplane *d = &g->config.dataplane;
@@ -75,6 +81,7 @@ static int open_dataplane(struct gateway *g, char *error, size_t error_bytes)
 	};
 	for (unsigned i = 0; i < d->port_count; i++) {
 		struct net_port_config *p = &nc.ports[i];
+		p->steering = steering[d->port[i].steering];
 		p->device = d->port[i].device;
 		p->mtu = (uint16_t)d->port[i].mtu;
 		p->vlan = (uint16_t)d->port[i].vlan;
@@ -128,11 +135,14 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 				c->auth.failures.per_address.per_us},
 		.per_user = {c->auth.failures.per_user.count, c->auth.failures.per_user.per_us},
 	};
+	struct tls_certificate certificate = {.chain = c->tls.certificate[0].chain,
+					      .key = c->tls.certificate[0].key};
 	struct tls_config tc = {
-		.chain = c->tls.certificate[0].chain,
-		.key = c->tls.certificate[0].key,
+		.certificates = &certificate,
+		.n_certificates = 1,
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
 		.threads = (unsigned)c->tls.threads,
+		.channel_bindings = true,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
 					   pool->connections * pool->next_hop_count + 256),
 	};

@@ -30,8 +30,8 @@ static const struct schema_choice hugepage_choices[] = {
 
 static const struct schema_choice steering_choices[] = {
 	{"auto", CONFIG_STEERING_AUTO},
+	{"rss", CONFIG_STEERING_RSS},
 	{"software", CONFIG_STEERING_SOFTWARE},
-	{"rss", 0, LATER ": use auto or software"},
 	{},
 };
 
@@ -112,7 +112,10 @@ static const struct schema_row port_rows[] = {
 	{"vlan", SCHEMA_NUMBER, FIELD(config_port, vlan), RANGE(0, 4094), .preset = "0",
 	 .help = "802.1Q tag; 0: untagged"},
 	{"steering", SCHEMA_CHOICE, FIELD(config_port, steering), .preset = "auto",
-	 .choices = steering_choices, .help = "how packets find their worker"},
+	 .choices = steering_choices,
+	 .help = "who finds the worker of a packet: auto takes the port's hash once it has proved "
+		 "to be ours, rss demands a port "
+		 "that takes our key, software never asks the port"},
 	{},
 };
 

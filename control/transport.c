@@ -94,6 +94,7 @@ int transport_create(struct transport *t, struct net *net, struct shard *shard,
 		.send = send_packet,
 		.drop_buffer = drop_buffer,
 		.owns_flow = owns_flow,
+		.tx_checksum_offload = net_sums_tcp(net),
 	};
 
 	*t = (struct transport){.net = net};

@@ -36,6 +36,7 @@ static void succeed(struct smtp_session *s)
 	memcpy(s->user, s->login->request.user, sizeof(s->user));
 	sasl_end(s);
 	s->phase = PHASE_COMMAND;
+	conn_forget_peer(&s->conn);
 	session_reply(s, REPLY_AUTH_OK, NULL);
 }
 

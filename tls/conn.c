@@ -26,10 +26,16 @@ struct tls_worker *tls_worker_create(struct tls *t, struct shard *shard)
 	w->shard = shard;
 	w->sessions = slab_create(sizeof(struct tls_session), t->max_sessions);
 	w->back = ring_create(t->max_sessions);
-	if (w->sessions == NULL || w->back == NULL) {
+	for (unsigned i = 0; i < MAX_WORKERS && w->slot == NULL; i++)
+		if (t->workers[i] == NULL)
+			w->slot = &t->workers[i];
+	if (w->sessions == NULL || w->back == NULL || w->slot == NULL) {
+		w->slot = NULL;
 		tls_worker_destroy(w);
 		return NULL;
 	}
+	*w->slot = w;
+	w->state = state_adopt(t, &w->seen);
 	return w;
 }
 
@@ -40,9 +46,13 @@ void tls_worker_destroy(struct tls_worker *w)
 		return;
 	for (uint32_t i = 0; w->sessions != NULL && i < slab_extent(w->sessions); i++) {
 		struct tls_session *s = slab_at(w->sessions, i, NULL);
-		if (s != NULL)
-			SSL_free(s->ssl);
+		if (s == NULL)
+			continue;
+		session_free_ssl(s);
+		session_drop_facts(s);
 	}
+	if (w->slot != NULL)
+		*w->slot = NULL;
 	slab_destroy(w->sessions);
 	ring_destroy(w->back);
 	free(w);
@@ -58,6 +68,7 @@ unsigned tls_poll(struct tls_worker *w)
 	struct tls_session *s;
 	unsigned n = 0;
 
+	w->state = state_adopt(w->tls, &w->seen);
 	while ((s = ring_pop(w->back)) != NULL) {
 		session_returned(s);
 		n++;
@@ -71,6 +82,7 @@ static void session_release(struct tls_session *s)
 
 	chunk_free_list(w->shard->chunks, s->in);
 	chunk_free_list(w->shard->chunks, s->out);
+	session_drop_facts(s);
 	slab_free(w->sessions, s->handle);
 	counter_set(&w->counters[tls_sessions], slab_used(w->sessions));
 }
@@ -87,7 +99,7 @@ void session_dispose(struct tls_session *s)
 		s->in_flight = true;
 		return;
 	}
-	SSL_free(s->ssl);
+	session_free_ssl(s);
 	session_release(s);
 }
 
@@ -314,9 +326,9 @@ static void handshake_done(struct tls_session *s)
 		tls_count(w, tls_client_handshakes);
 	} else {
 		tls_count(w, tls_handshakes);
-		if (SSL_session_reused(s->ssl))
+		if (s->resumed)
 			tls_count(w, tls_handshakes_resumed);
-		if (SSL_version(s->ssl) == TLS1_2_VERSION)
+		if (s->version == TLS1_2_VERSION)
 			tls_count(w, tls_handshakes_1_2);
 	}
 	c->events->secured(c);
@@ -367,9 +379,31 @@ static void handshake_output(struct tls_session *s)
 	handshake_input(s->conn);
 }
 
+static void count_notes(struct tls_session *s)
+{
+	static const struct {
+		uint32_t note;
+		enum tls_counter counter;
+	} rows[] = {
+		{NOTE_TICKET_FOREIGN, tls_tickets_foreign},
+		{NOTE_TICKET_OLD, tls_tickets_old},
+		{NOTE_TICKET_CERTIFICATE, tls_tickets_certificate},
+		{NOTE_NAME_UNKNOWN, tls_names_unknown},
+		{NOTE_NAME_MALFORMED, tls_names_malformed},
+		{NOTE_OCSP_EXPIRED, tls_ocsp_expired},
+		{NOTE_CERTIFICATE_BAD, tls_client_certificates_bad},
+	};
+
+	for (size_t i = 0; s->notes != 0 && i < sizeof(rows) / sizeof(rows[0]); i++)
+		if ((s->notes & rows[i].note) != 0)
+			tls_count(s->worker, rows[i].counter);
+	s->notes = 0;
+}
+
 void session_returned(struct tls_session *s)
 {
 	s->in_flight = false;
+	count_notes(s);
 	if (s->job == JOB_FREE)
 		session_release(s);
 	else if (s->conn == NULL)
@@ -526,16 +560,4 @@ void conn_abort(struct conn *c)
 bool conn_is_secure(const struct conn *c)
 {
 	return c->tls != NULL && !c->securing;
-}
-
-const char *conn_tls_clause(const struct conn *c, char *out, size_t out_bytes)
-{
-	const SSL_CIPHER *cipher = conn_is_secure(c) ? SSL_get_current_cipher(c->tls->ssl) : NULL;
-
-	if (out_bytes > 0)
-		out[0] = '\0';
-	if (cipher != NULL)
-		snprintf(out, out_bytes, "tls %s (%s)", SSL_CIPHER_standard_name(cipher),
-			 SSL_version(c->tls->ssl) == TLS1_3_VERSION ? "TLS1.3" : "TLS1.2");
-	return out;
 }

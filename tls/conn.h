@@ -81,6 +81,41 @@ void conn_close(struct conn *c);
 void conn_abort(struct conn *c);
 
 bool conn_is_secure(const struct conn *c);
+
+/* What the end of a handshake showed.  It is taken on the handshake thread, once. */
+enum tls_binding {
+	TLS_BINDING_EXPORTER,         /* RFC 9266: 32 octets, TLS 1.3 only */
+	TLS_BINDING_SERVER_END_POINT, /* RFC 5929 section 4: a hash of our certificate */
+};
+enum { TLS_BINDING_BYTES = 64 };
+/* Server role, and tls_config.channel_bindings.  Octets put into out; 0: there is no such binding
+ * (in clear, of another version, forgotten) or it does not fit. */
+int conn_channel_binding(const struct conn *c, enum tls_binding kind, uint8_t *out, size_t room);
+
+enum { TLS_PEER_NAMES = 8 };
+/* A client's certificate.  Names with a NUL inside are left out; text is not normalised. */
+struct tls_peer_certificate {
+	bool verified;            /* by client_ca and the time, on a resumed session too */
+	uint8_t fingerprint[32];  /* SHA-256 of the DER form */
+	const char *common_name;  /* UTF-8; "": none, or more than one */
+	unsigned n_emails, n_dns; /* subjectAltName */
+	const char *emails[TLS_PEER_NAMES], *dns[TLS_PEER_NAMES];
+};
+/* NULL: none was shown, or forgotten.  Valid until conn_forget_peer() or the end. */
+const struct tls_peer_certificate *conn_peer_certificate(const struct conn *c);
+/* After the login: bindings and certificate are needed no more. */
+void conn_forget_peer(struct conn *c);
+
+/* For Received and records; empty strings where there is nothing to tell. */
+struct conn_tls_facts {
+	const char *protocol;    /* "TLS1.3" */
+	const char *cipher;      /* IANA name */
+	const char *group;       /* of the key exchange */
+	const char *server_name; /* SNI as the client sent it: printable or not */
+	bool resumed;
+};
+/* false: in clear */
+bool conn_tls_facts(const struct conn *c, struct conn_tls_facts *out);
 /* The tls clause of a Received field (RFC 8314 section 4.3) with the version as comment,
  * "tls TLS_AES_256_GCM_SHA384 (TLS1.3)"; empty in clear.  Returns out. */
 const char *conn_tls_clause(const struct conn *c, char *out, size_t out_bytes);

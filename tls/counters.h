@@ -4,21 +4,29 @@
 
 #include "base/counter.h"
 
-#define TLS_COUNTERS(X)                                                                        \
-	X(tls, handshakes, "handshakes", "server handshakes completed")                        \
-	X(tls, handshakes_resumed, "handshakes", "of these, resumed by ticket")                \
-	X(tls, handshakes_1_2, "handshakes", "of these, TLS 1.2")                              \
-	X(tls, handshakes_failed, "handshakes", "server handshakes that failed")               \
-	X(tls, client_handshakes, "handshakes", "handshakes with next hops completed")         \
-	X(tls, client_failed, "handshakes", "handshakes with next hops that failed")           \
-	X(tls, jobs, "jobs", "handshake steps sent to a handshake thread")                     \
-	X(tls, queue_full, "sessions", "sessions dropped: the handshake queue was full")       \
-	X(tls, no_memory, "sessions", "sessions dropped: no chunk or no TLS object")           \
-	X(tls, oversized_record, "sessions",                                                   \
-	  "sessions dropped: a handshake record over the limit")                               \
-	X(tls, not_tls, "sessions", "sessions dropped: the first octets are not a TLS record") \
-	X(tls, record_errors, "sessions", "sessions dropped: bad record after the handshake")  \
-	X(tls, truncated, "sessions", "sessions ended by the peer without close_notify")       \
+#define TLS_COUNTERS(X)                                                                          \
+	X(tls, handshakes, "handshakes", "server handshakes completed")                          \
+	X(tls, handshakes_resumed, "handshakes", "of these, resumed by ticket")                  \
+	X(tls, handshakes_1_2, "handshakes", "of these, TLS 1.2")                                \
+	X(tls, handshakes_failed, "handshakes", "server handshakes that failed")                 \
+	X(tls, client_handshakes, "handshakes", "handshakes with next hops completed")           \
+	X(tls, client_failed, "handshakes", "handshakes with next hops that failed")             \
+	X(tls, jobs, "jobs", "handshake steps sent to a handshake thread")                       \
+	X(tls, queue_full, "sessions", "sessions dropped: the handshake queue was full")         \
+	X(tls, no_memory, "sessions", "sessions dropped: no chunk or no TLS object")             \
+	X(tls, oversized_record, "sessions",                                                     \
+	  "sessions dropped: a handshake record over the limit")                                 \
+	X(tls, not_tls, "sessions", "sessions dropped: the first octets are not a TLS record")   \
+	X(tls, record_errors, "sessions", "sessions dropped: bad record after the handshake")    \
+	X(tls, truncated, "sessions", "sessions ended by the peer without close_notify")         \
+	X(tls, tickets_foreign, "tickets", "tickets whose key is not ours or too old")           \
+	X(tls, tickets_old, "tickets", "tickets of an earlier epoch resumed and renewed")        \
+	X(tls, tickets_certificate, "tickets",                                                   \
+	  "tickets refused: the client certificate inside is not good any more")                 \
+	X(tls, names_unknown, "handshakes", "SNI without a certificate: the default was shown")  \
+	X(tls, names_malformed, "handshakes", "SNI that is no host name: the default was shown") \
+	X(tls, ocsp_expired, "handshakes", "OCSP responses not stapled: expired")                \
+	X(tls, client_certificates_bad, "handshakes", "client certificates that do not verify")  \
 	X(tls, sessions, "sessions", "TLS objects in existence")
 
 COUNTER_ENUM(tls, TLS_COUNTERS)

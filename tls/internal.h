@@ -3,8 +3,11 @@
 #define TLS_INTERNAL_H
 
 #include "base/ring.h"
+#include "base/siphash.h"
 #include "base/slab.h"
 #include "tls/conn.h"
+#include "tls/credential.h"
+#include "tls/tickets.h"
 #include "tls/tls.h"
 
 #include <openssl/ssl.h>
@@ -13,10 +16,23 @@
 
 enum {
 	MAX_THREADS = 32,
+	MAX_WORKERS = 64,
+	RETIRED_SETS = 64 * MAX_THREADS,
 	QUEUE_SLOTS = 4096,              /* handshake steps waiting for one thread */
 	HANDSHAKE_BYTES = 20000,         /* most that an unauthenticated peer may have us hold */
 	SERVER_HANDSHAKE_BYTES = 131072, /* of a next hop: long certificate chains exist */
 	RECORD_HEADER = 5,
+};
+
+/* What a step found; the worker counts it when the session comes back. */
+enum note {
+	NOTE_TICKET_FOREIGN = 1 << 0,
+	NOTE_TICKET_OLD = 1 << 1,
+	NOTE_TICKET_CERTIFICATE = 1 << 2,
+	NOTE_NAME_UNKNOWN = 1 << 3,
+	NOTE_NAME_MALFORMED = 1 << 4,
+	NOTE_OCSP_EXPIRED = 1 << 5,
+	NOTE_CERTIFICATE_BAD = 1 << 6,
 };
 
 enum job { JOB_ACCEPT, JOB_CONNECT, JOB_FREE };
@@ -38,17 +54,56 @@ struct tls_session {
 	struct chunk *in, *out; /* handshake bytes; `in` also holds what follows Finished */
 	char name[256];         /* client: SNI */
 	bool verify;
-	char failure[120]; /* why, for the log */
+	bool resumed;
+	uint32_t notes;               /* enum note, of this step */
+	struct context_set *contexts; /* server: whose contexts ssl uses */
+	uint16_t version, cipher;     /* as on the wire; 0 before the end of the handshake */
+	int group;                    /* NID */
+	struct tls_peer *peer;        /* facts.c; until the login */
+	char *server_name;            /* server: SNI; NULL: none */
+	char failure[120];            /* why, for the log */
+};
+
+/* The server contexts that one thread uses under one configuration; fixed once built. */
+struct context_set {
+	struct tls_thread *thread;
+	uint64_t generation; /* of the configuration */
+	unsigned references; /* control thread: states that have it */
+	_Atomic uint64_t sessions;
+	struct credential **credential; /* eagerly loaded */
+	unsigned n_credentials;
+	SSL_CTX **context; /* [0]: the default */
+	unsigned n_contexts;
+	struct context_name *name; /* sorted */
+	unsigned n_names;
+	int minimum;
+	uint64_t lifetime_s;
+	uint8_t session_context[32];
+	X509_STORE *client_store; /* NULL: no client certificates */
+	STACK_OF(X509_NAME) * client_names;
+	char *directory; /* NULL: none */
+};
+
+/* What new sessions work with, published by the control thread; nobody changes it. */
+struct tls_state {
+	struct context_set *sets[MAX_THREADS];
+	struct tickets *tickets;
+	struct tls_state *next; /* in tls->retired */
 };
 
 /* A thread with contexts of its own: nothing is shared between threads. */
 struct tls_thread {
 	struct tls *tls;
+	unsigned index;
 	pthread_t thread;
 	bool running;
 	struct ring *queue;
 	OSSL_LIB_CTX *lib;
-	SSL_CTX *server, *client;
+	SSL_CTX *client;
+	EVP_CIPHER *ticket_cipher;
+	struct tls_state *_Atomic seen; /* state_adopt() */
+	struct tls_state *state;        /* the same, for this thread */
+	struct directory *directory;    /* certificates that it has loaded itself */
 };
 
 struct tls {
@@ -56,14 +111,32 @@ struct tls {
 	unsigned n_threads;
 	uint32_t max_sessions;
 	BIO_METHOD *bio;
+	int context_index; /* of SSL_CTX ex_data: struct identity */
+	struct tls_state *_Atomic current;
+	struct tls_worker *workers[MAX_WORKERS];
+	_Atomic int64_t wall_s;
+	/* the rest is the control thread's */
+	struct tls_state *retired;
+	struct context_set *retired_sets[RETIRED_SETS];
+	_Atomic unsigned n_retired_sets;
+	uint64_t generation;
+	struct ticket_secret secret;
+	char *secret_file;
+	uint64_t lifetime_s;
+	int64_t warned_day;
+	_Atomic int64_t first_expiry_s;
+	bool channel_bindings;
 	_Atomic bool stop;
 };
 
 struct tls_worker {
 	struct tls *tls;
+	struct tls_worker **slot; /* in tls->workers */
 	struct shard *shard;
 	struct slab *sessions;
 	struct ring *back; /* steps that came back */
+	struct tls_state *_Atomic seen;
+	struct tls_state *state;
 	unsigned next_thread;
 	uint8_t *scratch;
 	uint64_t counters[tls_counter_count];
@@ -74,16 +147,57 @@ static inline void tls_count(struct tls_worker *w, enum tls_counter c)
 	counter_inc(&w->counters[c]);
 }
 
+static inline struct tls_thread *session_thread(const struct tls_session *s)
+{
+	return &s->worker->tls->threads[s->thread];
+}
+
 /* context.c */
-int context_load(struct tls_thread *t, const struct tls_config *c, const uint8_t *ticket_keys,
-		 size_t ticket_key_bytes, char *error, size_t error_bytes);
-void context_free(struct tls_thread *t);
+struct context_set *context_set_create(struct tls_thread *t, const struct tls_config *c,
+				       const struct context_set *before, char *error,
+				       size_t error_bytes);
+void context_set_free(struct context_set *s);
+/* A context with up to one certificate of each kind. */
+SSL_CTX *context_create(const struct context_set *s, struct credential *const *credentials);
+/* The server context for a normalised name; NULL: none of the eagerly loaded. */
+SSL_CTX *context_find(const struct context_set *s, const char *name);
+/* Whether a client's certificate is good now. */
+bool context_verifies(const struct context_set *s, X509 *x);
+int context_new_index(void); /* of the certificates in a context */
+SSL_CTX *context_client(struct tls_thread *t, const char *ca_file, char *error, size_t error_bytes);
+int context_fail(char *error, size_t error_bytes, const char *what, const char *file,
+		 const char *remedy);
+
+/* directory.c: certificates found at the first session that asks for them */
+struct directory *directory_create(const struct siphash_key *key);
+void directory_free(struct directory *d);
+SSL_CTX *directory_find(struct directory *d, const struct context_set *s, const char *name);
+/* The names of the first so many entries, sorted; the caller frees the array and each. */
+unsigned directory_list(const char *path, char **names, unsigned most);
+/* Paths of an entry's files, CREDENTIAL_PATH octets each. */
+enum { CREDENTIAL_PATH = 800, DIRECTORY_EAGER = 64 };
+void directory_paths(const char *path, const char *name, char *chain, char *key);
+
+/* tickets.c */
+bool tickets_install(SSL_CTX *x);
+
+/* state.c: publishing and retiring */
+int state_build(struct tls *t, const struct tls_config *c, char *error, size_t error_bytes);
+/* Reader: takes what was published last; never waits. */
+struct tls_state *state_adopt(struct tls *t, struct tls_state *_Atomic *seen);
+void state_close(struct tls *t);
 
 /* bio.c */
 BIO_METHOD *bio_method_create(void);
 
 /* threads.c: runs one step on the calling thread */
 void session_step(struct tls_thread *t, struct tls_session *s);
+void session_free_ssl(struct tls_session *s);
+
+/* facts.c: on the handshake thread, at the end; dropped on any thread */
+void session_take_facts(struct tls_session *s, bool bindings);
+void session_drop_peer(struct tls_session *s);
+void session_drop_facts(struct tls_session *s);
 
 /* conn.c: a step has come back */
 void session_returned(struct tls_session *s);

@@ -10,21 +10,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 COUNTER_TABLE(tls, TLS_COUNTERS)
 
 static bool session_begin(struct tls_thread *t, struct tls_session *s)
 {
 	BIO *b = BIO_new(t->tls->bio);
+	struct context_set *contexts = t->state->sets[t->index];
 
-	s->ssl = SSL_new(s->job == JOB_CONNECT ? t->client : t->server);
+	s->ssl = SSL_new(s->job == JOB_CONNECT ? t->client : contexts->context[0]);
 	if (b == NULL || s->ssl == NULL) {
 		BIO_free(b);
 		return false;
 	}
 	BIO_set_data(b, s);
 	SSL_set_bio(s->ssl, b, b);
+	SSL_set_app_data(s->ssl, s);
 	if (s->job == JOB_ACCEPT) {
+		s->contexts = contexts;
+		atomic_fetch_add(&contexts->sessions, 1);
 		SSL_set_accept_state(s->ssl);
 		return true;
 	}
@@ -55,11 +60,20 @@ static void note_failure(struct tls_session *s)
 			 e != 0 ? ERR_reason_error_string(e) : "peer closed");
 }
 
+void session_free_ssl(struct tls_session *s)
+{
+	SSL_free(s->ssl);
+	s->ssl = NULL;
+	/* only now may the control thread free the contexts */
+	if (s->contexts != NULL)
+		atomic_fetch_sub(&s->contexts->sessions, 1);
+	s->contexts = NULL;
+}
+
 void session_step(struct tls_thread *t, struct tls_session *s)
 {
 	if (s->job == JOB_FREE) {
-		SSL_free(s->ssl);
-		s->ssl = NULL;
+		session_free_ssl(s);
 		return;
 	}
 	ERR_clear_error();
@@ -70,6 +84,7 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 	}
 	int rc = SSL_do_handshake(s->ssl);
 	if (rc == 1) {
+		session_take_facts(s, t->tls->channel_bindings);
 		s->step = STEP_DONE;
 		return;
 	}
@@ -88,6 +103,7 @@ static unsigned run_queue(struct tls_thread *t, unsigned most)
 	struct tls_session *s;
 	unsigned n = 0;
 
+	t->state = state_adopt(t->tls, &t->seen);
 	while (n < most && (s = ring_pop(t->queue)) != NULL) {
 		session_step(t, s);
 		/* as many slots as sessions: there is always room */
@@ -121,28 +137,47 @@ unsigned tls_run_queued(struct tls *t)
 	return n;
 }
 
+static int thread_open(struct tls *t, unsigned index, const struct tls_config *c, char *error,
+		       size_t error_bytes)
+{
+	struct tls_thread *h = &t->threads[index];
+	struct siphash_key key;
+
+	h->tls = t;
+	h->index = index;
+	h->queue = ring_create(QUEUE_SLOTS);
+	h->lib = OSSL_LIB_CTX_new();
+	if (h->queue == NULL || h->lib == NULL ||
+	    RAND_bytes((unsigned char *)&key, sizeof(key)) != 1)
+		return -ENOMEM;
+	h->ticket_cipher = EVP_CIPHER_fetch(h->lib, "AES-256-CBC", NULL);
+	h->directory = directory_create(&key);
+	if (h->ticket_cipher == NULL || h->directory == NULL)
+		return -ENOMEM;
+	h->client = context_client(h, c->ca_file, error, error_bytes);
+	return h->client != NULL ? 0 : -EINVAL;
+}
+
 int tls_open(struct tls **out, const struct tls_config *c, char *error, size_t error_bytes)
 {
-	uint8_t ticket_keys[80]; /* name, HMAC key, AES key: per boot, same for all threads */
 	struct tls *t = calloc(1, sizeof(*t));
 	int rc = 0;
 
+	snprintf(error, error_bytes, "out of memory");
 	if (t == NULL)
 		return -ENOMEM;
 	t->n_threads = c->threads < MAX_THREADS ? c->threads : MAX_THREADS;
 	t->max_sessions = c->max_sessions;
+	t->channel_bindings = c->channel_bindings;
+	t->wall_s = (int64_t)time(NULL);
+	t->context_index = context_new_index();
 	t->bio = bio_method_create();
-	if (t->bio == NULL || RAND_bytes(ticket_keys, sizeof(ticket_keys)) != 1)
+	if (t->bio == NULL || t->context_index < 0)
 		rc = -ENOMEM;
-	for (unsigned i = 0; rc == 0 && i < t->n_threads; i++) {
-		t->threads[i].tls = t;
-		t->threads[i].queue = ring_create(QUEUE_SLOTS);
-		rc = t->threads[i].queue == NULL
-			     ? -ENOMEM
-			     : context_load(&t->threads[i], c, ticket_keys, sizeof(ticket_keys),
-					    error, error_bytes);
-	}
-	OPENSSL_cleanse(ticket_keys, sizeof(ticket_keys));
+	for (unsigned i = 0; rc == 0 && i < t->n_threads; i++)
+		rc = thread_open(t, i, c, error, error_bytes);
+	if (rc == 0)
+		rc = state_build(t, c, error, error_bytes);
 	if (rc < 0) {
 		tls_close(t);
 		return rc;
@@ -175,10 +210,16 @@ void tls_stop(struct tls *t)
 
 void tls_close(struct tls *t)
 {
+	state_close(t);
 	for (unsigned i = 0; i < t->n_threads; i++) {
-		ring_destroy(t->threads[i].queue);
-		context_free(&t->threads[i]);
+		struct tls_thread *h = &t->threads[i];
+		directory_free(h->directory);
+		SSL_CTX_free(h->client);
+		EVP_CIPHER_free(h->ticket_cipher);
+		OSSL_LIB_CTX_free(h->lib);
+		ring_destroy(h->queue);
 	}
+	CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL_CTX, t->context_index);
 	BIO_meth_free(t->bio);
 	free(t);
 }

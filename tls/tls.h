@@ -23,12 +23,25 @@
 struct tls;
 struct tls_worker;
 
+struct tls_certificate {
+	const char *chain, *key;  /* PEM files */
+	const char *ocsp;         /* a DER response to staple; NULL or "": none */
+	const char *const *names; /* in place of the certificate's own */
+	unsigned n_names;
+};
+
 struct tls_config {
-	const char *chain, *key; /* PEM files */
+	const struct tls_certificate *certificates; /* the first is the default */
+	unsigned n_certificates;
+	const char *directory; /* of NAME/fullchain.pem and NAME/key.pem; NULL or "": none */
 	bool minimum_1_3;
+	const char *ticket_secret;  /* file; NULL or "": a random one of this process */
+	uint64_t ticket_lifetime_s; /* 0: 12 h */
+	const char *client_ca;      /* PEM file: asks clients for certificates; NULL or "": not */
 	unsigned threads;
 	const char *ca_file;   /* verifies next hops; NULL: the system's store */
 	uint32_t max_sessions; /* TLS objects, all workers */
+	bool channel_bindings; /* take them at the end of each handshake: 3 us and 100 octets */
 };
 
 /* Before the first use of OpenSSL in the process: its memory becomes countable. */
@@ -38,6 +51,17 @@ uint64_t tls_memory_used(void);
 
 int tls_open(struct tls **t, const struct tls_config *c, char *error, size_t error_bytes);
 int tls_start(struct tls *t);
+/* Control thread: certificates, OCSP responses, ticket secret, client_ca and version of c for new
+ * sessions; the sessions there are go on.  0, or -errno with a text and nothing changed.
+ * The number of threads and sessions stays. */
+int tls_reload(struct tls *t, const struct tls_config *c, char *error, size_t error_bytes);
+/* Control thread, about once a second: moves ticket keys on, frees what no session uses any
+ * more, warns of certificates that expire. */
+void tls_refresh(struct tls *t, int64_t wall_s);
+/* Gauges, any thread: days until the first certificate expires (0: one has), configurations
+ * that are kept because sessions use them. */
+uint64_t tls_days_left(void *tls);
+uint64_t tls_retired(void *tls);
 /* At the end, in this order: tls_stop() joins the threads, the workers are destroyed with what
  * was still in flight, tls_close() frees the contexts. */
 void tls_stop(struct tls *t);

@@ -33,6 +33,13 @@ struct net_address {
 	uint8_t prefix;
 };
 
+/* Who finds out which worker owns a segment. */
+enum net_steering {
+	NET_STEERING_AUTO,     /* the port, once its hash has proved to be ours; else software */
+	NET_STEERING_RSS,      /* the same; the port must take our key */
+	NET_STEERING_SOFTWARE, /* the port's hash is not used */
+};
+
 struct net_port_config {
 	const char *device; /* as the operator wrote it */
 	struct net_address addresses[NET_MAX_ADDRESSES];
@@ -45,6 +52,7 @@ struct net_port_config {
 	unsigned n_routes;
 	uint16_t mtu;
 	uint16_t vlan; /* 0: untagged */
+	enum net_steering steering;
 };
 
 struct net_config {
@@ -106,6 +114,8 @@ void net_send(struct net_worker *w, struct net_buffer *b, unsigned bytes, const 
 /* Whether packets of the flow, as received, belong to this worker. */
 bool net_owns_flow(const struct net_worker *w, const struct ip_addr *local, uint16_t local_port,
 		   const struct ip_addr *peer, uint16_t peer_port);
+/* Every port sums up TCP segments: net_send() wants only the pseudo header's sum in them. */
+bool net_sums_tcp(const struct net *n);
 /* Our address towards the destination: in the port that routes there. */
 bool net_source_for(const struct net *n, const struct ip_addr *to, struct ip_addr *source);
 

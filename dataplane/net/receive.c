@@ -1,8 +1,6 @@
 /* receive.c - from a port's queue to the transport, or to the worker that owns the flow */
 #include "dataplane/net/internal.h"
 
-#include <rte_ethdev.h>
-
 static const enum net_counter ip4_counter[] = {
 	[IP4_GOOD] = net_ip4_in,
 	[IP4_TRUNCATED] = net_ip4_truncated,
@@ -75,7 +73,7 @@ static void tcp_deliver(struct net_worker *w, struct net_port *p, const struct i
 }
 
 /* The worker whose packet this is. */
-static unsigned owner_of(struct net_worker *w, const struct ip_view *ip)
+static unsigned owner_of(struct net_worker *w, const struct frame *f, const struct ip_view *ip)
 {
 	if (ndp_is_message(ip))
 		return 0;
@@ -83,8 +81,7 @@ static unsigned owner_of(struct net_worker *w, const struct ip_view *ip)
 		return icmp_owner(w, ip);
 	if (ip->protocol != PROTOCOL_TCP || ip->payload_bytes < 4)
 		return w->shard->index;
-	return steer_owner(&w->net->steer, ip->source, ip->destination, ip->addr_bytes,
-			   ip->payload);
+	return rss_owner(w, f->port, f->mbuf, ip);
 }
 
 /* A whole datagram that is ours. */
@@ -166,7 +163,7 @@ static void fragment_input(struct net_worker *w, struct frame *f, struct ip_view
 	if (v != REASSEMBLY_WHOLE)
 		return;
 	net_count(w, net_reassembled);
-	unsigned owner = owner_of(w, ip);
+	unsigned owner = owner_of(w, f, ip);
 	if (owner != w->shard->index)
 		hand_over_whole(w, f, ip, owner);
 	else
@@ -175,7 +172,7 @@ static void fragment_input(struct net_worker *w, struct frame *f, struct ip_view
 
 static void whole_input(struct net_worker *w, struct frame *f, const struct ip_view *ip)
 {
-	if (!f->handed_over && hand_over(w, f, owner_of(w, ip)))
+	if (!f->handed_over && hand_over(w, f, owner_of(w, f, ip)))
 		return;
 	net_count(w, ip->addr_bytes == 16 ? net_ip6_in : net_ip4_in);
 	deliver(w, f->port, ip,

@@ -77,14 +77,6 @@ static void put_tcp(uint8_t *h, const struct parts *x)
 		memcpy(h + WIRE_TCP_BYTES, x->options, x->option_bytes);
 }
 
-static void put_checksum(const struct tcp_stack *t, uint8_t *h, uint64_t pseudo, uint32_t bytes)
-{
-	uint16_t sum = t->env.tx_checksum_offload ? (uint16_t)~checksum_finish(pseudo)
-						  : checksum_finish(checksum_add(pseudo, h, bytes));
-
-	memcpy(h + 16, &sum, 2);
-}
-
 /* s: whose send queue holds the payload; NULL if there is none */
 static bool transmit(struct tcp_stack *t, struct stream *s, const struct parts *x, bool control)
 {
@@ -102,7 +94,12 @@ static bool transmit(struct tcp_stack *t, struct stream *s, const struct parts *
 	put_tcp(h, x);
 	if (x->bytes > 0)
 		send_copy(s, x->seq, h + WIRE_TCP_BYTES + x->option_bytes, x->bytes);
-	put_checksum(t, h, checksum_pseudo(&from, &to, tcp_bytes), tcp_bytes);
+	uint64_t sum = checksum_pseudo(&from, &to, tcp_bytes);
+	/* a port that sums wants the pseudo header's part, not complemented */
+	uint16_t folded = t->env.tx_checksum_offload
+				  ? (uint16_t)~checksum_finish(sum)
+				  : checksum_finish(checksum_add(sum, h, tcp_bytes));
+	memcpy(h + 16, &folded, 2);
 	t->env.send(t->env.arg, &b, ip + tcp_bytes, &to);
 	count(t, tcp_segments_out);
 	return true;

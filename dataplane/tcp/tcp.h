@@ -42,8 +42,7 @@ struct tcp_env {
 	 * client role picks source ports by it. */
 	bool (*owns_flow)(void *arg, const struct ip_addr *local, uint16_t local_port,
 			  const struct ip_addr *peer, uint16_t peer_port);
-	/* The port completes the TCP checksum: it holds the sum of the pseudo header, neither more
-	 * nor complemented. */
+	/* send() has the port complete TCP checksums: it gets the pseudo header's sum in place. */
 	bool tx_checksum_offload;
 };
 

@@ -179,11 +179,17 @@ static void open_spool(struct mail *m)
 static void open_services(struct mail *m)
 {
 	char error[512] = "";
-	struct tls_config tc = {.chain = m->chain,
-				.key = m->key,
-				.threads = m->o.tls_threads,
-				.ca_file = m->chain,
-				.max_sessions = m->o.tls_sessions};
+	struct tls_config tc = m->o.tls;
+	struct tls_certificate own = {.chain = m->chain, .key = m->key};
+
+	if (tc.n_certificates == 0) {
+		tc.certificates = &own;
+		tc.n_certificates = 1;
+	}
+	tc.threads = m->o.tls_threads;
+	tc.channel_bindings = true;
+	tc.ca_file = m->chain;
+	tc.max_sessions = m->o.tls_sessions;
 
 	m->o.auth.users_file = m->users;
 	m->disk = disk_create(m->o.net.seed);
@@ -260,6 +266,7 @@ struct mail *mail_create(const struct mail_options *o)
 	if (!m->o.auth_waits)
 		mail_auth_start(m);
 	m->tick_us = TICK_US;
+	m->server_name = "mx.test";
 	timer_init(&m->tick, tick);
 	tick(&m->tick);
 	pair_on_step(m->pair, step, m);

@@ -40,6 +40,7 @@ struct mail_options {
 	struct auth_config auth;
 	unsigned tls_threads;
 	uint32_t tls_sessions;
+	struct tls_config tls; /* without certificates: one of mx.test, which next hops trust too */
 	unsigned spool_ring;
 	bool auth_waits; /* the auth threads begin with mail_auth_start() */
 };
@@ -62,6 +63,7 @@ struct mail {
 	SSL_CTX *client_context, *server_context; /* the peers' */
 	char directory[64], chain[96], key[96], users[96];
 	struct timer tick;
+	const char *server_name;   /* what peers ask for by SNI; NULL: nothing */
 	uint64_t tick_us;          /* the gateway's loop goes round at least so often */
 	bool hold_spool, hold_tls; /* their requests wait */
 	bool hold_relay;           /* accepted messages are only counted */

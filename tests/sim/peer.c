@@ -212,7 +212,8 @@ void peer_begin_tls(struct peer *p, int version, SSL_SESSION *session)
 {
 	begin(p, p->m->client_context);
 	SSL_set_connect_state(p->ssl);
-	SSL_set_tlsext_host_name(p->ssl, "mx.test");
+	if (p->m->server_name != NULL)
+		SSL_set_tlsext_host_name(p->ssl, p->m->server_name);
 	if (version != 0) {
 		SSL_set_min_proto_version(p->ssl, version);
 		SSL_set_max_proto_version(p->ssl, version);

@@ -1,0 +1,326 @@
+/* credential.c - certificates from PEM files, checked before anything serves with them */
+#include "tls/credential.h"
+
+#include <openssl/err.h>
+#include <openssl/ocsp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OCSP_FILE_BYTES = 65536, NAMES_MOST = 256 };
+
+static bool fail(char *error, size_t error_bytes, const char *what, const char *file,
+		 const char *remedy)
+{
+	unsigned long e = ERR_get_error();
+	char reason[160] = "";
+
+	if (e != 0)
+		ERR_error_string_n(e, reason, sizeof(reason));
+	ERR_clear_error();
+	snprintf(error, error_bytes, "tls.certificates: %s %s%s%s; %s", what, file,
+		 reason[0] != '\0' ? ": " : "", reason, remedy);
+	return false;
+}
+
+bool name_normalise(const char *in, char *out)
+{
+	size_t n = 0, label = 0;
+
+	for (; in[n] != '\0'; n++) {
+		char c = in[n];
+		if (n == NAME_BYTES - 1)
+			return false;
+		if (c >= 'A' && c <= 'Z')
+			c = (char)(c | 0x20);
+		bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+		if (c == '.' ? label == 0 : !letter && (c != '-' || label == 0))
+			return false;
+		label = c == '.' ? 0 : label + 1;
+		if (label > 63)
+			return false;
+		out[n] = c;
+	}
+	out[n] = '\0';
+	return n > 0 && label > 0;
+}
+
+/* "*.example.net" too: one label, whole and first (RFC 6125 section 6.4.3). */
+static bool pattern_normalise(const char *in, size_t bytes, char *out)
+{
+	char text[NAME_BYTES];
+
+	if (bytes == 0 || bytes >= sizeof(text) || memchr(in, '\0', bytes) != NULL)
+		return false;
+	memcpy(text, in, bytes);
+	text[bytes] = '\0';
+	if (strncmp(text, "*.", 2) != 0)
+		return name_normalise(text, out);
+	memcpy(out, "*.", 2);
+	return strlen(text) < NAME_BYTES - 2 && name_normalise(text + 2, out + 2);
+}
+
+static void add_name(struct credential *c, const char *s, size_t bytes)
+{
+	char name[NAME_BYTES];
+
+	if (c->n_names == NAMES_MOST || !pattern_normalise(s, bytes, name))
+		return;
+	void *grown = reallocarray(c->name, c->n_names + 1, sizeof(c->name[0]));
+	if (grown == NULL)
+		return;
+	c->name = grown;
+	memcpy(c->name[c->n_names++], name, sizeof(name));
+}
+
+/* subjectAltName, else the common name. */
+static void read_names(struct credential *c)
+{
+	GENERAL_NAMES *names = X509_get_ext_d2i(c->leaf, NID_subject_alt_name, NULL, NULL);
+	X509_NAME *subject = X509_get_subject_name(c->leaf);
+	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
+		if (g->type == GEN_DNS)
+			add_name(c, (const char *)ASN1_STRING_get0_data(g->d.dNSName),
+				 (size_t)ASN1_STRING_length(g->d.dNSName));
+	}
+	if (names == NULL && at >= 0) {
+		const ASN1_STRING *cn = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
+		add_name(c, (const char *)ASN1_STRING_get0_data(cn),
+			 (size_t)ASN1_STRING_length(cn));
+	}
+	GENERAL_NAMES_free(names);
+}
+
+static int no_pass_phrase(char *buf, int bytes, int writing, void *arg)
+{
+	return 0;
+}
+
+/* OpenSSL's own reader of PEM files, which knows orders, checks and formats. */
+static bool load_pem(struct credential *c, OSSL_LIB_CTX *lib, char *error, size_t error_bytes)
+{
+	SSL_CTX *x = SSL_CTX_new_ex(lib, NULL, TLS_server_method());
+	STACK_OF(X509) *chain = NULL;
+	bool good = true;
+
+	if (x == NULL)
+		return fail(error, error_bytes, "no memory for", c->path[0], "free some");
+	SSL_CTX_set_default_passwd_cb(x, no_pass_phrase);
+	if (SSL_CTX_use_certificate_chain_file(x, c->path[0]) != 1)
+		good = fail(error, error_bytes, "cannot load chain", c->path[0],
+			    "a PEM file, the server's certificate first, is needed");
+	else if (SSL_CTX_use_PrivateKey_file(x, c->path[1], SSL_FILETYPE_PEM) != 1)
+		good = fail(error, error_bytes, "cannot load key", c->path[1],
+			    "a PEM private key without pass phrase, of this certificate, is "
+			    "needed");
+	else if (SSL_CTX_check_private_key(x) != 1)
+		good = fail(error, error_bytes, "key does not belong to the chain:", c->path[1],
+			    "check that chain and key are of the same certificate");
+	if (good) {
+		c->leaf = SSL_CTX_get0_certificate(x);
+		c->key = SSL_CTX_get0_privatekey(x);
+		X509_up_ref(c->leaf);
+		EVP_PKEY_up_ref(c->key);
+		SSL_CTX_get0_chain_certs(x, &chain);
+		c->chain = chain != NULL ? X509_chain_up_ref(chain) : NULL;
+	}
+	SSL_CTX_free(x);
+	return good;
+}
+
+static int64_t seconds(const ASN1_TIME *t)
+{
+	struct tm tm;
+
+	return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+}
+
+static bool read_file(const char *file, struct staple *s)
+{
+	FILE *f = fopen(file, "re");
+	unsigned char *der = malloc(OCSP_FILE_BYTES);
+	size_t n = 0;
+
+	if (f != NULL && der != NULL)
+		n = fread(der, 1, OCSP_FILE_BYTES, f);
+	if (f != NULL)
+		fclose(f);
+	if (n == 0 || n == OCSP_FILE_BYTES) {
+		free(der);
+		return false;
+	}
+	s->der = der;
+	s->bytes = n;
+	return true;
+}
+
+/* Our certificate's entry in the response, with its nextUpdate; 0: it is not in there. */
+static int64_t find_entry(const struct credential *c, OCSP_BASICRESP *basic)
+{
+	X509 *issuer = sk_X509_num(c->chain) > 0 ? sk_X509_value(c->chain, 0) : c->leaf;
+	ASN1_GENERALIZEDTIME *next = NULL;
+
+	for (int i = 0; i < OCSP_resp_count(basic); i++) {
+		OCSP_SINGLERESP *one = OCSP_resp_get0(basic, i);
+		const OCSP_CERTID *theirs = OCSP_SINGLERESP_get0_id(one);
+		ASN1_OBJECT *digest = NULL;
+		OCSP_id_get0_info(NULL, &digest, NULL, NULL, (OCSP_CERTID *)(uintptr_t)theirs);
+		const EVP_MD *md = digest != NULL ? EVP_get_digestbyobj(digest) : NULL;
+		OCSP_CERTID *ours = OCSP_cert_to_id(md, c->leaf, issuer);
+		bool same = ours != NULL && OCSP_id_cmp(ours, theirs) == 0;
+		OCSP_CERTID_free(ours);
+		if (!same)
+			continue;
+		OCSP_single_get0_status(one, NULL, NULL, NULL, &next);
+		/* without nextUpdate newer information is available at all times (RFC 6960
+		 * section 4.2.2.1): nothing to keep */
+		return next != NULL ? seconds(next) : 1;
+	}
+	return 0;
+}
+
+static bool load_staple(struct credential *c, char *error, size_t error_bytes)
+{
+	struct staple *s = &c->staple;
+
+	if (!read_file(c->path[2], s))
+		return fail(error, error_bytes, "cannot read OCSP response", c->path[2],
+			    "a DER file is needed");
+	const unsigned char *at = s->der;
+	OCSP_RESPONSE *r = d2i_OCSP_RESPONSE(NULL, &at, (long)s->bytes);
+	OCSP_BASICRESP *basic = NULL;
+	bool good = r != NULL && at == s->der + s->bytes &&
+		    OCSP_response_status(r) == OCSP_RESPONSE_STATUS_SUCCESSFUL &&
+		    (basic = OCSP_response_get1_basic(r)) != NULL;
+	if (!good)
+		fail(error, error_bytes, "not a successful OCSP response:", c->path[2],
+		     "fetch it anew");
+	else if ((s->until_s = find_entry(c, basic)) == 0)
+		good = fail(error, error_bytes,
+			    "the OCSP response is not about this certificate:", c->path[2],
+			    "fetch the one for it");
+	OCSP_BASICRESP_free(basic);
+	OCSP_RESPONSE_free(r);
+	return good;
+}
+
+static enum key_kind kind_of(const EVP_PKEY *key)
+{
+	switch (EVP_PKEY_get_base_id(key)) {
+	case EVP_PKEY_EC:
+		return KEY_ECDSA;
+	case EVP_PKEY_RSA:
+		return KEY_RSA;
+	default:
+		return KEY_OTHER;
+	}
+}
+
+static bool copy_paths(struct credential *c, const struct tls_certificate *from)
+{
+	const char *const paths[CREDENTIAL_FILES] = {from->chain, from->key, from->ocsp};
+
+	for (unsigned i = 0; i < CREDENTIAL_FILES; i++) {
+		if (paths[i] == NULL || paths[i][0] == '\0')
+			continue;
+		c->path[i] = strdup(paths[i]);
+		if (c->path[i] == NULL)
+			return false;
+		/* taken before the content is read: a change in between is seen as one later */
+		if (stat(c->path[i], &c->stamp[i]) != 0)
+			memset(&c->stamp[i], 0, sizeof(c->stamp[i]));
+	}
+	return true;
+}
+
+struct credential *credential_load(OSSL_LIB_CTX *lib, const struct tls_certificate *from,
+				   char *error, size_t error_bytes)
+{
+	struct credential *c = calloc(1, sizeof(*c));
+
+	snprintf(error, error_bytes, "out of memory");
+	if (c == NULL)
+		return NULL;
+	c->references = 1;
+	c->named = from->n_names > 0;
+	if (!copy_paths(c, from) || !load_pem(c, lib, error, error_bytes) ||
+	    (c->path[2] != NULL && !load_staple(c, error, error_bytes))) {
+		credential_unref(c);
+		return NULL;
+	}
+	c->kind = kind_of(c->key);
+	c->expires_s = seconds(X509_get0_notAfter(c->leaf));
+	for (unsigned i = 0; i < from->n_names; i++)
+		add_name(c, from->names[i], strlen(from->names[i]));
+	if (from->n_names == 0)
+		read_names(c);
+	return c;
+}
+
+struct credential *credential_ref(struct credential *c)
+{
+	atomic_fetch_add(&c->references, 1);
+	return c;
+}
+
+void credential_unref(struct credential *c)
+{
+	if (c == NULL || atomic_fetch_sub(&c->references, 1) > 1)
+		return;
+	X509_free(c->leaf);
+	EVP_PKEY_free(c->key);
+	sk_X509_pop_free(c->chain, X509_free);
+	free(c->staple.der);
+	free(c->name);
+	for (unsigned i = 0; i < CREDENTIAL_FILES; i++)
+		free(c->path[i]);
+	free(c);
+}
+
+static bool same_stamp(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+bool credential_unchanged(const struct credential *c)
+{
+	struct stat now;
+
+	for (unsigned i = 0; i < CREDENTIAL_FILES; i++)
+		if (c->path[i] != NULL &&
+		    (stat(c->path[i], &now) != 0 || !same_stamp(&now, &c->stamp[i])))
+			return false;
+	return true;
+}
+
+bool credential_is(const struct credential *c, const struct tls_certificate *other)
+{
+	const char *const paths[CREDENTIAL_FILES] = {other->chain, other->key, other->ocsp};
+
+	for (unsigned i = 0; i < CREDENTIAL_FILES; i++)
+		if (strcmp(c->path[i] != NULL ? c->path[i] : "",
+			   paths[i] != NULL ? paths[i] : "") != 0)
+			return false;
+	/* names of the configuration take the place of the certificate's: loaded anew */
+	return other->n_names == 0 && !c->named;
+}
+
+bool credential_covers(const struct credential *c, const char *name)
+{
+	const char *dot = strchr(name, '.');
+
+	for (unsigned i = 0; i < c->n_names; i++) {
+		const char *own = c->name[i];
+		if (strcmp(own, name) == 0)
+			return true;
+		if (own[0] == '*' && dot != NULL && strcmp(own + 1, dot) == 0)
+			return true;
+	}
+	return false;
+}

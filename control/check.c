@@ -220,6 +220,17 @@ static void check_memory(const struct check *k)
 	      fit);
 }
 
+static void check_tcp(const struct check *k)
+{
+	const struct config_tcp *t = &k->c->dataplane.tcp;
+
+	if ((t->trace_events & (t->trace_events - 1)) != 0)
+		fault(k, "dataplane.tcp.trace_events", "%" PRIu64 " is not a power of two",
+		      t->trace_events);
+	if (t->keepalive_us != 0 && t->keepalive_us < 1000000)
+		fault(k, "dataplane.tcp.keepalive", "a pause of at least 1s is needed, or 0s");
+}
+
 static void check_workers(const struct check *k)
 {
 	const struct config_dataplane *d = &k->c->dataplane;
@@ -360,6 +371,7 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	struct check k = {.c = c, .root = root, .sink = sink};
 
 	check_listeners(&k);
+	check_tcp(&k);
 	check_workers(&k);
 	check_ports(&k);
 	check_memory(&k);

@@ -84,6 +84,11 @@ enum config_switch { CONFIG_OFF, CONFIG_ON };
 enum config_protocol { CONFIG_PROTOCOL_SMTP };
 enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_HOP_TLS_REQUIRED };
 
+enum config_ecn { CONFIG_ECN_OFF, CONFIG_ECN_ACCEPT, CONFIG_ECN_ON };
+enum config_cookies { CONFIG_COOKIES_NEVER, CONFIG_COOKIES_PRESSURE, CONFIG_COOKIES_ALWAYS };
+enum config_congestion { CONFIG_CONGESTION_NEWRENO, CONFIG_CONGESTION_CUBIC };
+enum config_switch { CONFIG_SWITCH_OFF, CONFIG_SWITCH_ON };
+
 struct config_static_route {
 	struct config_prefix to;
 	struct ip_addr via; /* inside one of the port's prefixes */
@@ -110,6 +115,16 @@ struct config_limits {
 	uint64_t syn_backlog; /* a worker */
 };
 
+struct config_tcp {
+	enum config_cookies syn_cookies;
+	uint64_t synacks_per_s; /* a worker; 0: no limit */
+	enum config_ecn ecn;
+	enum config_congestion congestion;
+	enum config_switch hystart, blackhole_detection;
+	uint64_t keepalive_us; /* 0: off */
+	uint64_t trace_events; /* a worker; a power of two, or 0 */
+};
+
 struct config_dataplane {
 	uint64_t worker[CONFIG_WORKERS]; /* core numbers */
 	unsigned worker_count;
@@ -119,6 +134,7 @@ struct config_dataplane {
 	struct config_port port[CONFIG_PORTS];
 	unsigned port_count;
 	struct config_limits limits;
+	struct config_tcp tcp;
 };
 
 struct config_listener {

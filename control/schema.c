@@ -37,6 +37,32 @@ static const struct schema_choice steering_choices[] = {
 	{},
 };
 
+static const struct schema_choice cookie_choices[] = {
+	{"under_pressure", CONFIG_COOKIES_PRESSURE},
+	{"always", CONFIG_COOKIES_ALWAYS},
+	{"never", CONFIG_COOKIES_NEVER},
+	{},
+};
+
+static const struct schema_choice ecn_choices[] = {
+	{"accept", CONFIG_ECN_ACCEPT},
+	{"on", CONFIG_ECN_ON},
+	{"off", CONFIG_ECN_OFF},
+	{},
+};
+
+static const struct schema_choice congestion_choices[] = {
+	{"cubic", CONFIG_CONGESTION_CUBIC},
+	{"newreno", CONFIG_CONGESTION_NEWRENO},
+	{},
+};
+
+static const struct schema_choice switch_choices[] = {
+	{"on", CONFIG_SWITCH_ON},
+	{"off", CONFIG_SWITCH_OFF},
+	{},
+};
+
 static const struct schema_choice listener_tls_choices[] = {
 	{"implicit", CONFIG_TLS_IMPLICIT},
 	{"starttls", CONFIG_TLS_STARTTLS},
@@ -174,6 +200,29 @@ static const struct schema_row limits_rows[] = {
 	{},
 };
 
+static const struct schema_row tcp_rows[] = {
+	{"syn_cookies", SCHEMA_CHOICE, FIELD(config_tcp, syn_cookies), .preset = "under_pressure",
+	 .choices = cookie_choices,
+	 .help = "when a SYN is answered without keeping anything of it"},
+	{"synacks_per_s", SCHEMA_NUMBER, FIELD(config_tcp, synacks_per_s), RANGE(0, 100000000),
+	 .preset = "1000000", .help = "SYNs answered in a second, a worker; 0: no limit"},
+	{"ecn", SCHEMA_CHOICE, FIELD(config_tcp, ecn), .preset = "accept", .choices = ecn_choices,
+	 .help = "marks in place of drops (RFC 3168); on: asked for when we connect"},
+	{"congestion", SCHEMA_CHOICE, FIELD(config_tcp, congestion), .preset = "cubic",
+	 .choices = congestion_choices, .help = "RFC 9438, or RFC 5681 and 6582"},
+	{"hystart", SCHEMA_CHOICE, FIELD(config_tcp, hystart), .preset = "on",
+	 .choices = switch_choices, .help = "slow start ends when the round trip grows (RFC 9406)"},
+	{"blackhole_detection", SCHEMA_CHOICE, FIELD(config_tcp, blackhole_detection),
+	 .preset = "on", .choices = switch_choices,
+	 .help = "smaller segments after timeouts in a row (RFC 4821)"},
+	{"keepalive", SCHEMA_TIME, FIELD(config_tcp, keepalive_us), RANGE(0, DAYS(7)),
+	 .preset = "2h", .help = "silence before a peer is asked for a sign of life; 0s: never"},
+	{"trace_events", SCHEMA_NUMBER, FIELD(config_tcp, trace_events), RANGE(0, 1048576),
+	 .preset = "4096",
+	 .help = "events kept for posternctl trace, a worker; a power of two, or 0"},
+	{},
+};
+
 static const struct schema_row dataplane_rows[] = {
 	{"workers", SCHEMA_NUMBER, LIST(config_dataplane, worker, worker_count), RANGE(0, 1023),
 	 .min_items = 1, .preset = "1", .help = "core numbers, one worker each"},
@@ -188,6 +237,8 @@ static const struct schema_row dataplane_rows[] = {
 	 .min_items = 1, .rows = port_rows, .help = "network ports"},
 	{"limits", SCHEMA_MAP, FIELD(config_dataplane, limits), .rows = limits_rows,
 	 .help = "how much the gateway takes on"},
+	{"tcp", SCHEMA_MAP, FIELD(config_dataplane, tcp), .rows = tcp_rows,
+	 .help = "the TCP stack"},
 	{},
 };
 

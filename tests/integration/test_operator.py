@@ -116,6 +116,22 @@ def test_status_sessions_stats_and_queue_are_answered(lab):
     says(lab.ctl("stats"), "smtp_messages")
 
 
+def test_trace_tells_of_connections_one_by_one(lab):
+    lab.start()
+    with Raw(lab, 465, login=True):
+        pass
+
+    def ended():
+        return [e for e in json.loads(lab.ctl("--json", "trace"))
+                if e["event"] == "state" and e["meaning"].endswith("-> CLOSED")]
+    one = wait_until(ended, 10)[0]["connection"]
+    events = json.loads(lab.ctl("--json", "trace", one))
+    assert {e["connection"] for e in events} == {one}, events
+    assert events[0]["meaning"] == "CLOSED -> SYN_RCVD", events
+    assert events[1]["meaning"] == "SYN_RCVD -> ESTABLISHED", events
+    says(lab.ctl("trace"), "SYN_RCVD -> ESTABLISHED")
+
+
 def test_metrics_have_help_and_worker_cycles(lab):
     out = run("ip", "netns", "exec", lab.gw_ns, "curl", "-s", "http://127.0.0.1:9587/metrics")
     says(out, "# HELP postern_smtp_messages_total", 'postern_worker_idle_cycles_total{worker="0"}',

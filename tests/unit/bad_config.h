@@ -184,4 +184,10 @@
  "p.yaml:4:10: not valid UTF-8"},
 {"poll", "p\x07oll",
  "p.yaml:4:10: a control character"},
+{"  limits: {", "  tcp: {trace_events: 5}\n  limits: {",
+ "p.yaml:14:23: dataplane.tcp.trace_events: 5 is not a power of two"},
+{"  limits: {", "  tcp: {keepalive: 200ms}\n  limits: {",
+ "p.yaml:14:20: dataplane.tcp.keepalive: a pause of at least 1s is needed, or 0s"},
+{"  limits: {", "  tcp: {congestion: bbr}\n  limits: {",
+ "p.yaml:14:21: dataplane.tcp.congestion: \"bbr\" is unknown; allowed is cubic or newreno"},
 	// clang-format on

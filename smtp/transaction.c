@@ -334,6 +334,7 @@ static void tell_accepted(struct transaction *tx)
 		.retry_at_s = tx->parameters.hold_until_s,
 		.hold_until_s = tx->parameters.hold_until_s,
 		.by_at_s = tx->parameters.by_at_s,
+		.by = (uint8_t)tx->parameters.by,
 		.priority = tx->parameters.priority,
 		.recipients = tx->recipients,
 	};

@@ -135,6 +135,7 @@ struct spool_client {
 struct recovered {
 	uint64_t id;
 	int64_t accepted_at_s, hold_until_s, by_at_s;
+	uint8_t by;
 	int8_t priority;
 };
 

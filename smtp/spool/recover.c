@@ -147,6 +147,7 @@ static int note_found(struct spool *sp, uint64_t id, const struct envelope *e)
 		.accepted_at_s = e->accepted_at_s,
 		.hold_until_s = e->hold_until_s,
 		.by_at_s = e->by_at_s,
+		.by = (uint8_t)e->by,
 		.priority = e->priority,
 	};
 	return 0;

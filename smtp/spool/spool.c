@@ -161,6 +161,7 @@ void spool_each_found(struct spool *sp, void (*fn)(void *arg, const struct spool
 		f.accepted_at_s = sp->found[i].accepted_at_s;
 		f.hold_until_s = sp->found[i].hold_until_s;
 		f.by_at_s = sp->found[i].by_at_s;
+		f.by = sp->found[i].by;
 		f.priority = sp->found[i].priority;
 		f.retry_at_s = f.hold_until_s;
 		f.place = (struct spool_place){e->segment->number, e->offset, e->envelope_bytes,

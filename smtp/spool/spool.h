@@ -132,7 +132,8 @@ struct spool_found {
 	uint64_t content_bytes; /* prefix + body */
 	int64_t accepted_at_s, retry_at_s;
 	int64_t hold_until_s; /* of the envelope; 0: not held */
-	int64_t by_at_s;      /* of the envelope; 0: no deadline */
+	int64_t by_at_s;      /* of the envelope, when by is not 0 */
+	uint8_t by;           /* enum envelope_by */
 	int8_t priority;
 	uint32_t attempts;
 	uint32_t recipients; /* in the envelope */

@@ -52,6 +52,7 @@ void mail_options_default(struct mail_options *o)
 		.retry_first_us = 60ull * MAIL_SECOND,
 		.retry_max_us = 3600ull * MAIL_SECOND,
 		.give_up_us = 5 * 86400ull * MAIL_SECOND,
+		.notice_us = 4 * 3600ull * MAIL_SECOND,
 		.retry_factor = 2,
 		.max_messages = 1024,
 	};

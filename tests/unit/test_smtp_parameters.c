@@ -285,7 +285,7 @@ static void a_priority_is_minus_9_to_9(void **state)
 
 	CHECK_MAIL(samples);
 	for (int p = -9; p <= 9; p++) {
-		char line[20];
+		char line[32];
 		snprintf(line, sizeof(line), "MT-PRIORITY=%d", p);
 		assert_int_equal(mail(line, &m), PARAMETER_OK);
 		assert_int_equal(m.priority, p);

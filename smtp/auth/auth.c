@@ -243,6 +243,17 @@ static void publish(struct auth *a, struct users *u)
 	atomic_store(&a->user_count, users_count(u));
 }
 
+void auth_set_rates(struct auth *a, const struct auth_rate *per_address,
+		    const struct auth_rate *per_user)
+{
+	static const struct auth_rate none;
+
+	pthread_mutex_lock(&a->lock);
+	a->c.per_address = per_address->count != 0 ? *per_address : none;
+	a->c.per_user = per_user->count != 0 ? *per_user : none;
+	pthread_mutex_unlock(&a->lock);
+}
+
 void auth_refresh(struct auth *a)
 {
 	char error[512];

@@ -84,6 +84,9 @@ int auth_start(struct auth *a);
 /* Re-reads the file when it changed, frees what nobody uses any more (control thread, about
  * once a second).  A file that does not parse changes nothing but a counter and the log. */
 void auth_refresh(struct auth *a);
+/* Any thread: other brakes for the guesses from now on. */
+void auth_set_rates(struct auth *a, const struct auth_rate *per_address,
+		    const struct auth_rate *per_user);
 /* Ends the threads; what waited comes back by auth_poll() as AUTH_OVERLOADED. */
 void auth_stop(struct auth *a);
 /* Stops if need be.  After the last auth_client_destroy(). */

@@ -117,7 +117,6 @@ def test_status_sessions_stats_and_queue_are_answered(lab):
 
 
 def test_trace_tells_of_connections_one_by_one(lab):
-    lab.start()
     with Raw(lab, 465, login=True):
         pass
 

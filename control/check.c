@@ -220,6 +220,17 @@ static void check_memory(const struct check *k)
 	      fit);
 }
 
+static void check_tcp(const struct check *k)
+{
+	const struct config_tcp *t = &k->c->dataplane.tcp;
+
+	if ((t->trace_events & (t->trace_events - 1)) != 0)
+		fault(k, "dataplane.tcp.trace_events", "%" PRIu64 " is not a power of two",
+		      t->trace_events);
+	if (t->keepalive_us != 0 && t->keepalive_us < 1000000)
+		fault(k, "dataplane.tcp.keepalive", "a pause of at least 1s is needed, or 0s");
+}
+
 static void check_workers(const struct check *k)
 {
 	const struct config_dataplane *d = &k->c->dataplane;
@@ -280,6 +291,41 @@ static void check_hops(const struct check *k, unsigned pool)
 	}
 }
 
+/* A host name, or one with "*." in place of its first label. */
+static bool certificate_name(const char *s)
+{
+	size_t label = 0, n = strlen(s);
+
+	if (strncmp(s, "*.", 2) == 0)
+		s += 2;
+	for (; *s != '\0'; s++) {
+		bool alnum = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
+			     (*s >= '0' && *s <= '9');
+		if (*s == '.' ? label == 0 : !alnum && (*s != '-' || label == 0))
+			return false;
+		label = *s == '.' ? 0 : label + 1;
+		if (label > 63)
+			return false;
+	}
+	return label > 0 && n <= 253;
+}
+
+static void check_certificates(const struct check *k)
+{
+	char path[PATH_BYTES];
+
+	for (unsigned i = 0; i < k->c->tls.certificate_count; i++) {
+		const struct config_certificate *c = &k->c->tls.certificate[i];
+		for (unsigned j = 0; j < c->name_count; j++) {
+			snprintf(path, sizeof(path), "tls.certificates.%u.names.%u", i, j);
+			if (!certificate_name(c->name[j]))
+				fault(k, path,
+				      "\"%.100s\" is not a host name; \"*.\" may be in front",
+				      c->name[j]);
+		}
+	}
+}
+
 static void check_relay(const struct check *k)
 {
 	const struct config_relay *r = &k->c->relay;
@@ -315,19 +361,56 @@ static void check_directory(const struct check *k, const char *path, const char 
 		fault(k, path, "directory %.250s is not writable: %s", directory, strerror(errno));
 }
 
+static void check_auth(const struct check *k)
+{
+	const struct config_auth *a = &k->c->auth;
+	const uint32_t tokens = 1u << CONFIG_AUTH_OAUTHBEARER | 1u << CONFIG_AUTH_XOAUTH2;
+
+	if ((a->mechanisms & tokens) == 0)
+		return;
+	if (a->oauth.jwks[0] == '\0')
+		fault(k, "auth.mechanisms", "OAUTHBEARER and XOAUTH2 need auth.oauth.jwks");
+	if (a->oauth.issuer[0] == '\0')
+		fault(k, "auth.mechanisms", "OAUTHBEARER and XOAUTH2 need auth.oauth.issuer");
+	if (a->oauth.audience[0] == '\0')
+		fault(k, "auth.mechanisms",
+		      "OAUTHBEARER and XOAUTH2 need auth.oauth.audience: tokens for other services "
+		      "must not open this one");
+}
+
+static void check_tls_files(const struct check *k)
+{
+	const struct config_tls *t = &k->c->tls;
+	char path[PATH_BYTES];
+
+	for (unsigned i = 0; i < t->certificate_count; i++) {
+		const struct config_certificate *c = &t->certificate[i];
+		snprintf(path, sizeof(path), "tls.certificates.%u.chain", i);
+		check_readable(k, path, c->chain, "");
+		snprintf(path, sizeof(path), "tls.certificates.%u.key", i);
+		check_readable(k, path, c->key, "");
+		snprintf(path, sizeof(path), "tls.certificates.%u.ocsp", i);
+		if (c->ocsp[0] != '\0')
+			check_readable(k, path, c->ocsp, "");
+	}
+	if (t->certificate_directory[0] != '\0')
+		check_readable(k, "tls.certificate_directory", t->certificate_directory, "");
+	if (t->tickets.secret[0] != '\0')
+		check_readable(k, "tls.tickets.secret", t->tickets.secret,
+			       "; posternctl tickets create makes it");
+	if (t->client_ca[0] != '\0')
+		check_readable(k, "tls.client_ca", t->client_ca, "");
+}
+
 static void check_files(const struct check *k)
 {
 	const struct config *c = k->c;
 	char directory[CONFIG_SOCKET_BYTES];
 
-	for (unsigned i = 0; i < c->tls.certificate_count; i++) {
-		char path[PATH_BYTES];
-		snprintf(path, sizeof(path), "tls.certificates.%u.chain", i);
-		check_readable(k, path, c->tls.certificate[i].chain, "");
-		snprintf(path, sizeof(path), "tls.certificates.%u.key", i);
-		check_readable(k, path, c->tls.certificate[i].key, "");
-	}
+	check_tls_files(k);
 	check_readable(k, "auth.users", c->auth.users, "; posternctl user add NAME creates it");
+	if (c->auth.oauth.jwks[0] != '\0')
+		check_readable(k, "auth.oauth.jwks", c->auth.oauth.jwks, "");
 	check_directory(k, "spool.directory", c->spool.directory);
 	memcpy(directory, c->control.socket, sizeof(directory));
 	char *slash = strrchr(directory, '/');
@@ -341,17 +424,20 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	struct check k = {.c = c, .root = root, .sink = sink};
 
 	check_listeners(&k);
+	check_tcp(&k);
 	check_workers(&k);
 	check_ports(&k);
 	check_memory(&k);
+	check_certificates(&k);
 	check_relay(&k);
+	check_auth(&k);
 	if ((c->submission.extensions & SMTP_EXT_BIT(BINARYMIME)) != 0 &&
 	    (c->submission.extensions & SMTP_EXT_BIT(CHUNKING)) == 0)
 		fault(&k, "submission.extensions", "BINARYMIME needs CHUNKING (RFC 3030)");
 	if (c->submission.max_message_size > c->spool.max_size)
 		fault(&k, "submission.max_message_size", "is larger than spool.max_size");
-	if (checks == CONFIG_THIS_MACHINE) {
+	if (checks == CONFIG_THIS_MACHINE)
 		check_cores(&k);
+	if (checks != CONFIG_FILE_ONLY)
 		check_files(&k);
-	}
 }

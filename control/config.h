@@ -22,6 +22,7 @@
 #include <stdio.h>
 
 enum {
+	CONFIG_CLAIM_BYTES = 256,
 	CONFIG_NAME_BYTES = 256, /* host names, names of listeners and pools */
 	CONFIG_PATH_BYTES = 512,
 	CONFIG_SOCKET_BYTES = 108, /* sun_path, unix(7) */
@@ -32,7 +33,8 @@ enum {
 	CONFIG_STATIC_ROUTES = 32, /* of a port */
 	CONFIG_EXEMPT = 64,
 	CONFIG_LISTENERS = 16,
-	CONFIG_CERTIFICATES = 1,
+	CONFIG_CERTIFICATES = 32,
+	CONFIG_CERTIFICATE_NAMES = 8,
 	CONFIG_POOLS = 1,
 	CONFIG_NEXT_HOPS = 16,
 	CONFIG_ROUTES = 1,
@@ -60,7 +62,20 @@ enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_REQUIRED, CONFIG
 enum config_steering { CONFIG_STEERING_AUTO, CONFIG_STEERING_RSS, CONFIG_STEERING_SOFTWARE };
 enum config_listener_tls { CONFIG_TLS_IMPLICIT, CONFIG_TLS_STARTTLS };
 enum config_tls_minimum { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
-enum config_mechanism { CONFIG_AUTH_PLAIN, CONFIG_AUTH_LOGIN };
+enum config_mechanism {
+	CONFIG_AUTH_PLAIN,
+	CONFIG_AUTH_LOGIN,
+	CONFIG_AUTH_SCRAM,
+	CONFIG_AUTH_SCRAM_PLUS,
+	CONFIG_AUTH_OAUTHBEARER,
+	CONFIG_AUTH_XOAUTH2,
+	CONFIG_AUTH_EXTERNAL,
+};
+enum config_external {
+	CONFIG_EXTERNAL_EMAIL,
+	CONFIG_EXTERNAL_DNS,
+	CONFIG_EXTERNAL_COMMON_NAME,
+};
 enum config_senders { CONFIG_SENDERS_ANY, CONFIG_SENDERS_OWN };
 enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
 enum config_long_lines { CONFIG_LONG_LINES_PASS, CONFIG_LONG_LINES_REJECT };
@@ -69,6 +84,10 @@ enum config_of_listener { CONFIG_AS_SUBMISSION, CONFIG_LISTENER_NO, CONFIG_LISTE
 enum config_switch { CONFIG_OFF, CONFIG_ON };
 enum config_protocol { CONFIG_PROTOCOL_SMTP };
 enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_HOP_TLS_REQUIRED };
+
+enum config_ecn { CONFIG_ECN_OFF, CONFIG_ECN_ACCEPT, CONFIG_ECN_ON };
+enum config_cookies { CONFIG_COOKIES_NEVER, CONFIG_COOKIES_PRESSURE, CONFIG_COOKIES_ALWAYS };
+enum config_congestion { CONFIG_CONGESTION_NEWRENO, CONFIG_CONGESTION_CUBIC };
 
 struct config_static_route {
 	struct config_prefix to;
@@ -96,6 +115,16 @@ struct config_limits {
 	uint64_t syn_backlog; /* a worker */
 };
 
+struct config_tcp {
+	enum config_cookies syn_cookies;
+	uint64_t synacks_per_s; /* a worker; 0: no limit */
+	enum config_ecn ecn;
+	enum config_congestion congestion;
+	enum config_switch hystart, blackhole_detection;
+	uint64_t keepalive_us; /* 0: off */
+	uint64_t trace_events; /* a worker; a power of two, or 0 */
+};
+
 struct config_dataplane {
 	uint64_t worker[CONFIG_WORKERS]; /* core numbers */
 	unsigned worker_count;
@@ -105,6 +134,7 @@ struct config_dataplane {
 	struct config_port port[CONFIG_PORTS];
 	unsigned port_count;
 	struct config_limits limits;
+	struct config_tcp tcp;
 };
 
 struct config_listener {
@@ -117,17 +147,33 @@ struct config_listener {
 struct config_certificate {
 	char chain[CONFIG_PATH_BYTES];
 	char key[CONFIG_PATH_BYTES];
+	char ocsp[CONFIG_PATH_BYTES];                           /* "": none */
+	char name[CONFIG_CERTIFICATE_NAMES][CONFIG_NAME_BYTES]; /* none: the certificate's */
+	unsigned name_count;
 };
 
 struct config_tls {
 	uint64_t threads;
 	struct config_certificate certificate[CONFIG_CERTIFICATES];
 	unsigned certificate_count;
+	char certificate_directory[CONFIG_PATH_BYTES]; /* "": none */
 	enum config_tls_minimum minimum;
+	struct {
+		char secret[CONFIG_PATH_BYTES]; /* "": a random one at each start */
+		uint64_t lifetime_us;
+	} tickets;
+	char client_ca[CONFIG_PATH_BYTES]; /* "": clients are not asked for certificates */
 };
 
 struct config_auth {
 	uint32_t mechanisms; /* bits 1 << enum config_mechanism */
+	uint32_t external;   /* bits 1 << enum config_external */
+	struct config_oauth {
+		char jwks[CONFIG_PATH_BYTES]; /* "": no tokens */
+		char issuer[CONFIG_CLAIM_BYTES], audience[CONFIG_CLAIM_BYTES];
+		char user_claim[CONFIG_CLAIM_BYTES];
+		uint64_t clock_skew_us;
+	} oauth;
 	uint64_t threads;
 	char users[CONFIG_PATH_BYTES];
 	struct {
@@ -224,8 +270,9 @@ struct config_errors {
 	struct config_error item[CONFIG_ERRORS];
 };
 
-/* CONFIG_THIS_MACHINE also asks the machine: cores, readable files, writable directories. */
-enum config_checks { CONFIG_FILE_ONLY, CONFIG_THIS_MACHINE };
+/* CONFIG_THIS_MACHINE also asks the machine: cores, readable files, writable directories;
+ * CONFIG_RUNNING all but the cores, which a running daemon has shared out already. */
+enum config_checks { CONFIG_FILE_ONLY, CONFIG_THIS_MACHINE, CONFIG_RUNNING };
 
 /* 0, or -EINVAL with at least one error; *c is usable only after 0. */
 int config_read(struct config *c, const char *file, enum config_checks checks,
@@ -234,6 +281,13 @@ int config_read(struct config *c, const char *file, enum config_checks checks,
 int config_parse(struct config *c, const char *text, size_t bytes, const char *file,
 		 enum config_checks checks, struct config_errors *errors);
 void config_errors_print(const struct config_errors *errors, FILE *out);
+
+/* Calls differs() for each key, as the operator writes its path, that is not the same in both;
+ * reloadable: config_take() takes it over. */
+void config_compare(const struct config *a, const struct config *b,
+		    void (*differs)(void *arg, const char *path, bool reloadable), void *arg);
+/* The reloadable keys of from into a running configuration. */
+void config_take(struct config *into, const struct config *from);
 
 /* The listing of `postern --help-config`: every key, its type, range, default and meaning. */
 void config_help(FILE *out);

@@ -17,6 +17,10 @@
 #define DAYS(n)       SECONDS((uint64_t)(n)*86400)
 #define LATER         "is not available in this version"
 
+static const struct schema_choice switch_choices[] = {
+	{"true", CONFIG_ON}, {"false", CONFIG_OFF}, {"on", CONFIG_ON}, {"off", CONFIG_OFF}, {},
+};
+
 static const struct schema_choice idle_choices[] = {
 	{"adaptive", CONFIG_IDLE_ADAPTIVE},
 	{"poll", CONFIG_IDLE_POLL},
@@ -37,6 +41,26 @@ static const struct schema_choice steering_choices[] = {
 	{},
 };
 
+static const struct schema_choice cookie_choices[] = {
+	{"under_pressure", CONFIG_COOKIES_PRESSURE},
+	{"always", CONFIG_COOKIES_ALWAYS},
+	{"never", CONFIG_COOKIES_NEVER},
+	{},
+};
+
+static const struct schema_choice ecn_choices[] = {
+	{"accept", CONFIG_ECN_ACCEPT},
+	{"on", CONFIG_ECN_ON},
+	{"off", CONFIG_ECN_OFF},
+	{},
+};
+
+static const struct schema_choice congestion_choices[] = {
+	{"cubic", CONFIG_CONGESTION_CUBIC},
+	{"newreno", CONFIG_CONGESTION_NEWRENO},
+	{},
+};
+
 static const struct schema_choice listener_tls_choices[] = {
 	{"implicit", CONFIG_TLS_IMPLICIT},
 	{"starttls", CONFIG_TLS_STARTTLS},
@@ -53,10 +77,21 @@ static const struct schema_choice tls_minimum_choices[] = {
 };
 
 static const struct schema_choice mechanism_choices[] = {
-	{"PLAIN", CONFIG_AUTH_PLAIN}, {"LOGIN", CONFIG_AUTH_LOGIN},
-	{"SCRAM-SHA-256", 0, LATER},  {"SCRAM-SHA-256-PLUS", 0, LATER},
-	{"OAUTHBEARER", 0, LATER},    {"XOAUTH2", 0, LATER},
-	{"EXTERNAL", 0, LATER},       {},
+	{"PLAIN", CONFIG_AUTH_PLAIN},
+	{"LOGIN", CONFIG_AUTH_LOGIN},
+	{"SCRAM-SHA-256", CONFIG_AUTH_SCRAM},
+	{"SCRAM-SHA-256-PLUS", CONFIG_AUTH_SCRAM_PLUS},
+	{"OAUTHBEARER", CONFIG_AUTH_OAUTHBEARER},
+	{"XOAUTH2", CONFIG_AUTH_XOAUTH2},
+	{"EXTERNAL", CONFIG_AUTH_EXTERNAL},
+	{},
+};
+
+static const struct schema_choice external_choices[] = {
+	{"email", CONFIG_EXTERNAL_EMAIL},
+	{"dns", CONFIG_EXTERNAL_DNS},
+	{"common_name", CONFIG_EXTERNAL_COMMON_NAME},
+	{},
 };
 
 static const struct schema_choice senders_choices[] = {
@@ -74,12 +109,6 @@ static const struct schema_choice bare_newline_choices[] = {
 static const struct schema_choice long_lines_choices[] = {
 	{"pass", CONFIG_LONG_LINES_PASS},
 	{"reject", CONFIG_LONG_LINES_REJECT},
-	{},
-};
-
-static const struct schema_choice switch_choices[] = {
-	{"false", CONFIG_OFF},
-	{"true", CONFIG_ON},
 	{},
 };
 
@@ -154,12 +183,35 @@ static const struct schema_row limits_rows[] = {
 	{"sessions", SCHEMA_NUMBER, FIELD(config_limits, sessions), RANGE(1, 10000000),
 	 .preset = "5000", .help = "sessions at a time, all workers together"},
 	{"sessions_per_address", SCHEMA_NUMBER, FIELD(config_limits, sessions_per_address),
-	 RANGE(0, 10000000), .preset = "100",
+	 RANGE(0, 10000000), .preset = "100", .reloadable = true,
 	 .help = "sessions of one client address; 0: no limit"},
-	{"exempt", SCHEMA_NETWORK, LIST(config_limits, exempt, exempt_count),
+	{"exempt", SCHEMA_NETWORK, LIST(config_limits, exempt, exempt_count), .reloadable = true,
 	 .help = "networks that sessions_per_address does not hold for"},
 	{"syn_backlog", SCHEMA_NUMBER, FIELD(config_limits, syn_backlog), RANGE(16, 1048576),
 	 .preset = "4096", .help = "half-open connections before SYN cookies, a worker"},
+	{},
+};
+
+static const struct schema_row tcp_rows[] = {
+	{"syn_cookies", SCHEMA_CHOICE, FIELD(config_tcp, syn_cookies), .preset = "under_pressure",
+	 .choices = cookie_choices,
+	 .help = "when a SYN is answered without keeping anything of it"},
+	{"synacks_per_s", SCHEMA_NUMBER, FIELD(config_tcp, synacks_per_s), RANGE(0, 100000000),
+	 .preset = "1000000", .help = "SYNs answered in a second, a worker; 0: no limit"},
+	{"ecn", SCHEMA_CHOICE, FIELD(config_tcp, ecn), .preset = "accept", .choices = ecn_choices,
+	 .help = "marks in place of drops (RFC 3168); on: asked for when we connect"},
+	{"congestion", SCHEMA_CHOICE, FIELD(config_tcp, congestion), .preset = "cubic",
+	 .choices = congestion_choices, .help = "RFC 9438, or RFC 5681 and 6582"},
+	{"hystart", SCHEMA_CHOICE, FIELD(config_tcp, hystart), .preset = "on",
+	 .choices = switch_choices, .help = "slow start ends when the round trip grows (RFC 9406)"},
+	{"blackhole_detection", SCHEMA_CHOICE, FIELD(config_tcp, blackhole_detection),
+	 .preset = "true", .choices = switch_choices,
+	 .help = "smaller segments after timeouts in a row (RFC 4821)"},
+	{"keepalive", SCHEMA_TIME, FIELD(config_tcp, keepalive_us), RANGE(0, DAYS(7)),
+	 .preset = "2h", .help = "silence before a peer is asked for a sign of life; 0s: never"},
+	{"trace_events", SCHEMA_NUMBER, FIELD(config_tcp, trace_events), RANGE(0, 1048576),
+	 .preset = "4096",
+	 .help = "events kept for posternctl trace, a worker; a power of two, or 0"},
 	{},
 };
 
@@ -177,6 +229,8 @@ static const struct schema_row dataplane_rows[] = {
 	 .min_items = 1, .rows = port_rows, .help = "network ports"},
 	{"limits", SCHEMA_MAP, FIELD(config_dataplane, limits), .rows = limits_rows,
 	 .help = "how much the gateway takes on"},
+	{"tcp", SCHEMA_MAP, FIELD(config_dataplane, tcp), .rows = tcp_rows,
+	 .help = "the TCP stack"},
 	{},
 };
 
@@ -200,6 +254,20 @@ static const struct schema_row certificate_rows[] = {
 	 .reloadable = true, .help = "PEM, the leaf first"},
 	{"key", SCHEMA_PATH, FIELD(config_certificate, key), .required = true, .reloadable = true,
 	 .help = "PEM private key"},
+	{"ocsp", SCHEMA_PATH, FIELD(config_certificate, ocsp), .reloadable = true,
+	 .help = "DER, an OCSP response for it; stapled until it expires"},
+	{"names", SCHEMA_TEXT, LIST(config_certificate, name, name_count), .reloadable = true,
+	 .help = "names it is shown for, \"*.\" allowed; default: those in the certificate"},
+	{},
+};
+
+static const struct schema_row ticket_rows[] = {
+	{"secret", SCHEMA_PATH, FIELD(config_tls, tickets.secret), .reloadable = true,
+	 .help = "secret shared by the fleet, made by posternctl tickets create; default: random "
+		 "at each start"},
+	{"lifetime", SCHEMA_TIME, FIELD(config_tls, tickets.lifetime_us),
+	 RANGE(SECONDS(60), DAYS(7)), .preset = "12h", .reloadable = true,
+	 .help = "how long a client may resume a session (RFC 8446 section 4.6.1)"},
 	{},
 };
 
@@ -208,11 +276,15 @@ static const struct schema_row tls_rows[] = {
 	 .help = "handshake threads"},
 	{"certificates", SCHEMA_MAP, LIST(config_tls, certificate, certificate_count),
 	 .required = true, .min_items = 1, .reloadable = true, .rows = certificate_rows,
-	 .help = "the server certificate; more than one " LATER},
-	{"minimum", SCHEMA_CHOICE, FIELD(config_tls, minimum), .preset = "1.2",
+	 .help = "chosen by SNI: exact name, wildcard, else the first; ECDSA and RSA side by side"},
+	{"certificate_directory", SCHEMA_PATH, FIELD(config_tls, certificate_directory),
+	 .reloadable = true,
+	 .help = "of NAME/fullchain.pem and NAME/key.pem, loaded when NAME is asked for"},
+	{"minimum", SCHEMA_CHOICE, FIELD(config_tls, minimum), .preset = "1.2", .reloadable = true,
 	 .choices = tls_minimum_choices, .help = "oldest TLS version taken"},
-	{"tickets", .not_yet = LATER},
-	{"client_ca", .not_yet = LATER ", nor is AUTH EXTERNAL"},
+	{"tickets", SCHEMA_MAP, .rows = ticket_rows, .help = "resumption of sessions"},
+	{"client_ca", SCHEMA_PATH, FIELD(config_tls, client_ca), .reloadable = true,
+	 .help = "PEM; clients are asked for a certificate of these CAs, none is required"},
 	{},
 };
 
@@ -228,10 +300,29 @@ static const struct schema_row failures_rows[] = {
 	{},
 };
 
+static const struct schema_row oauth_rows[] = {
+	{"jwks", SCHEMA_PATH, FIELD(config_auth, oauth.jwks),
+	 .help = "JSON Web Key Set with the issuer's public keys; read again when it changes"},
+	{"issuer", SCHEMA_TEXT, FIELD(config_auth, oauth.issuer),
+	 .help = "what the claim iss must say"},
+	{"audience", SCHEMA_TEXT, FIELD(config_auth, oauth.audience),
+	 .help = "what the claim aud must say or contain"},
+	{"user_claim", SCHEMA_TEXT, FIELD(config_auth, oauth.user_claim), .preset = "email",
+	 .help = "the claim that names the user"},
+	{"clock_skew", SCHEMA_TIME, FIELD(config_auth, oauth.clock_skew_us), RANGE(0, SECONDS(600)),
+	 .preset = "60s", .help = "how far the issuer's clock may be off"},
+	{},
+};
+
 static const struct schema_row auth_rows[] = {
 	{"mechanisms", SCHEMA_CHOICES, FIELD(config_auth, mechanisms), .max_items = 8,
-	 .min_items = 1, .preset = "PLAIN, LOGIN", .choices = mechanism_choices,
+	 .min_items = 1, .preset = "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS",
+	 .choices = mechanism_choices, .reloadable = true,
 	 .help = "SASL mechanisms offered, under TLS only"},
+	{"oauth", SCHEMA_MAP, .rows = oauth_rows, .help = "bearer tokens: OAUTHBEARER and XOAUTH2"},
+	{"external", SCHEMA_CHOICES, FIELD(config_auth, external), .max_items = 3, .min_items = 1,
+	 .preset = "email", .choices = external_choices, .reloadable = true,
+	 .help = "what of a verified client certificate names the user of AUTH EXTERNAL"},
 	{"threads", SCHEMA_NUMBER, FIELD(config_auth, threads), RANGE(1, 64), .preset = "1",
 	 .help = "password hashing threads"},
 	{"users", SCHEMA_PATH, FIELD(config_auth, users), .preset = "/etc/postern/users",
@@ -256,9 +347,11 @@ static const struct schema_row timeout_rows[] = {
 
 static const struct schema_row submission_rows[] = {
 	{"max_message_size", SCHEMA_SIZE, FIELD(config_submission, max_message_size),
-	 RANGE(KIB(64), GIB(1)), .preset = "50M", .help = "announced as SIZE (RFC 1870)"},
+	 RANGE(KIB(64), GIB(1)), .preset = "50M", .reloadable = true,
+	 .help = "announced as SIZE (RFC 1870)"},
 	{"max_recipients", SCHEMA_NUMBER, FIELD(config_submission, max_recipients),
-	 RANGE(100, 100000), .preset = "1000", .help = "a message (RFC 5321 section 4.5.3.1.8)"},
+	 RANGE(100, 100000), .preset = "1000", .reloadable = true,
+	 .help = "a message (RFC 5321 section 4.5.3.1.8)"},
 	{"timeouts", SCHEMA_MAP, .rows = timeout_rows, .help = "how long clients may take"},
 	{"rates", .not_yet = LATER ": limits of messages and recipients per user"},
 	{"max_messages", SCHEMA_NUMBER, FIELD(config_submission, max_messages), RANGE(0, 1000000),
@@ -329,15 +422,16 @@ static const struct schema_row next_hop_rows[] = {
 
 static const struct schema_row retry_rows[] = {
 	{"first", SCHEMA_TIME, FIELD(config_pool, retry.first_us), RANGE(SECONDS(1), DAYS(1)),
-	 .preset = "1m", .help = "after the first failure"},
+	 .preset = "1m", .reloadable = true, .help = "after the first failure"},
 	{"factor", SCHEMA_NUMBER, FIELD(config_pool, retry.factor), RANGE(1, 10), .preset = "2",
-	 .help = "each wait is so many times the one before"},
+	 .reloadable = true, .help = "each wait is so many times the one before"},
 	{"max", SCHEMA_TIME, FIELD(config_pool, retry.max_us), RANGE(SECONDS(1), DAYS(7)),
-	 .preset = "1h", .help = "longest wait"},
+	 .preset = "1h", .reloadable = true, .help = "longest wait"},
 	{"give_up", SCHEMA_TIME, FIELD(config_pool, retry.give_up_us), RANGE(SECONDS(10), DAYS(30)),
-	 .preset = "5d", .help = "age at which the sender is told (RFC 3464)"},
+	 .preset = "5d", .reloadable = true, .help = "age at which the sender is told (RFC 3464)"},
 	{"notice", SCHEMA_TIME, FIELD(config_pool, retry.notice_us), RANGE(SECONDS(1), DAYS(30)),
-	 .preset = "4h", .help = "age at which a sender who asked for it hears of the delay"},
+	 .preset = "4h", .reloadable = true,
+	 .help = "age at which a sender who asked for it hears of the delay"},
 	{},
 };
 

@@ -97,6 +97,7 @@ void run_ehlo(struct smtp_session *s, struct text arguments)
 	const struct smtp_config *c = s->worker->config;
 	bool secure = conn_is_secure(&s->conn);
 	struct lines l = {.n = 0};
+	char mechanisms[128];
 
 	if (!take_name(s, arguments))
 		return;
@@ -108,8 +109,8 @@ void run_ehlo(struct smtp_session *s, struct text arguments)
 	line(&l, "8BITMIME");
 	if (!secure)
 		line(&l, "STARTTLS");
-	else if (!s->authenticated)
-		line(&l, "AUTH%s%s", c->auth_plain ? " PLAIN" : "", c->auth_login ? " LOGIN" : "");
+	else if (!s->authenticated && sasl_list(s, mechanisms, sizeof(mechanisms)) > 0)
+		line(&l, "AUTH%s", mechanisms);
 	for (unsigned i = 0; i < SMTP_EXT_COUNT; i++) {
 		if ((offers & 1u << i) == 0)
 			continue;

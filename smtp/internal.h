@@ -45,7 +45,7 @@ enum phase {
 	PHASE_CLOSING, /* the last reply is on its way */
 };
 
-enum sasl { SASL_NONE, SASL_PLAIN, SASL_LOGIN_USER, SASL_LOGIN_PASSWORD };
+struct sasl_mechanism; /* sasl.h */
 
 /* A message on its way into the spool; outlives its session while the spool has it. */
 struct transaction {
@@ -82,6 +82,9 @@ struct login {
 	struct smtp_worker *worker;
 	handle_t handle;
 	bool checking; /* the auth threads have it */
+	const struct sasl_mechanism *mechanism;
+	uint8_t step;          /* the mechanism's */
+	struct chunk *scratch; /* the mechanism's; NULL: none */
 };
 
 struct smtp_session {
@@ -91,7 +94,6 @@ struct smtp_session {
 	handle_t handle;
 	char tag[TAG_BYTES];
 	enum phase phase;
-	enum sasl sasl;
 	struct timer deadline; /* of the command, the handshake or the data */
 	struct timer resume;   /* a pause ends: refusal held back, chunks short */
 	uint64_t opened_us, data_started_us;
@@ -188,6 +190,9 @@ bool sender_is_own(const struct smtp_session *s, struct text address);
 bool authors_are_own(const struct transaction *tx, struct text *offender);
 
 /* sasl.c */
+bool sasl_offers(const struct smtp_session *s, enum smtp_mechanism id);
+/* " PLAIN LOGIN": what can be used on this session now; the octets. */
+size_t sasl_list(const struct smtp_session *s, char *out, size_t room);
 void sasl_begin(struct smtp_session *s, struct text arguments);
 void sasl_line(struct smtp_session *s, struct text line);
 void sasl_refuse(struct smtp_session *s);

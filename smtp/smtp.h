@@ -28,6 +28,18 @@
 struct smtp_shared;
 struct smtp_worker;
 
+enum smtp_mechanism {
+	SMTP_MECHANISM_PLAIN,
+	SMTP_MECHANISM_LOGIN,
+	SMTP_MECHANISM_SCRAM,
+	SMTP_MECHANISM_SCRAM_PLUS,
+	SMTP_MECHANISM_OAUTHBEARER,
+	SMTP_MECHANISM_XOAUTH2,
+	SMTP_MECHANISM_EXTERNAL,
+};
+/* What of a client's certificate names the user of AUTH EXTERNAL. */
+enum { SMTP_EXTERNAL_EMAIL = 1, SMTP_EXTERNAL_DNS = 2, SMTP_EXTERNAL_COMMON_NAME = 4 };
+
 enum { SMTP_EXEMPT = 64, SMTP_HOSTNAME = 256 };
 
 struct smtp_config {
@@ -44,7 +56,8 @@ struct smtp_config {
 	bool long_lines_refused, from_required, remove_bcc, add_sender, own_senders;
 	uint64_t command_us, data_us, unauthenticated_us; /* deadlines */
 	uint64_t auth_failure_delay_us;
-	bool auth_plain, auth_login;
+	uint32_t mechanisms;           /* bits 1 << enum smtp_mechanism */
+	uint32_t external;             /* SMTP_EXTERNAL_*, or'ed */
 	uint32_t sessions;             /* all workers */
 	uint32_t sessions_per_address; /* all workers; 0: no limit */
 	struct {
@@ -70,6 +83,9 @@ struct smtp_env {
 	void *accepted_arg;
 };
 struct smtp_worker *smtp_worker_create(const struct smtp_env *env);
+/* On the worker: limits, times and mechanisms of *c, which must live until the next call, hold from
+ * now on.  The tables keep the size that `sessions` had at the start. */
+void smtp_worker_configure(struct smtp_worker *w, const struct smtp_config *c);
 /* Aborts what is left; the spool's requests must have come back (spool_poll). */
 void smtp_worker_destroy(struct smtp_worker *w);
 

@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 
 enum {
-	BURST = 32,
+	BURST = NET_BURST,
 	TX_QUEUE = 128,       /* frames a worker keeps for a port that is full */
 	WAITING_PACKETS = 64, /* packets a worker keeps for next hops being resolved */
 	HANDOVER_SLOTS = 1024,
@@ -71,10 +71,19 @@ struct waiting {
 	uint64_t since_us;
 };
 
+/* Segments of the burst that is being received, with the packets they lie in. */
+struct pending {
+	struct net_segment segment[BURST];
+	struct rte_mbuf *mbuf[BURST];
+	struct net_port *port[BURST];
+	unsigned n;
+};
+
 struct net_worker {
 	struct shard *shard;
 	struct net *net;
 	struct net_upper upper;
+	struct pending pending;
 	struct rte_mbuf *tx[EAL_MAX_PORTS][TX_QUEUE];
 	unsigned n_tx[EAL_MAX_PORTS];
 	uint64_t tx_stuck_since_us[EAL_MAX_PORTS]; /* 0: flowing */

@@ -6,7 +6,7 @@
  * segments to struct net_upper; frames to the port.
  *
  * Owner: struct net one a process (main thread); struct net_worker one a worker.
- *        A received packet is borrowed by net_upper.segment() for the call.
+ *        Received packets are borrowed by net_upper.segments() for the call.
  * Runs on: net_create() main thread; everything with a net_worker on that worker.
  * Errors: the peer's are counted (counters.h); the environment's are -errno with a text.
  * Source: RFC 1122, 8504 (hosts), 826, 791, 792, 8200, 4861, 4862, 4443.
@@ -66,6 +66,8 @@ int net_create(struct net **n, const struct net_config *c, char *error, size_t e
 /* Stops and closes the ports.  Workers must be gone. */
 void net_destroy(struct net *n);
 
+enum { NET_BURST = 32 };
+
 struct net_segment {
 	struct ip_addr source, destination;
 	const uint8_t *bytes; /* TCP header and payload */
@@ -84,8 +86,9 @@ struct net_flow {
 /* The transport above, on one worker; all members are set. */
 struct net_upper {
 	void *arg;
-	/* false: the segment's checksum was wrong */
-	bool (*segment)(void *arg, const struct net_segment *s);
+	/* The segments of a burst, at most NET_BURST, in their order; bit i of the answer: the
+	 * checksum of the ith was wrong. */
+	uint32_t (*segments)(void *arg, const struct net_segment *s, unsigned n);
 	/* A packet of ours could not be delivered; ports in host order. */
 	void (*unreachable)(void *arg, const struct ip_addr *local, uint16_t local_port,
 			    const struct ip_addr *peer, uint16_t peer_port);

@@ -148,6 +148,11 @@ struct tcp_packet {
 };
 enum tcp_verdict { TCP_ACCEPTED, TCP_BAD_CHECKSUM, TCP_MALFORMED, TCP_NO_LISTENER, TCP_REFUSED };
 enum tcp_verdict tcp_input(struct tcp_stack *t, const struct tcp_packet *p);
+/* The same for n packets, at most TCP_BURST, in their order: what they need of the tables and tcbs
+ * is fetched for all of them before the first is taken. */
+enum { TCP_BURST = 32 };
+void tcp_input_burst(struct tcp_stack *t, const struct tcp_packet *p, unsigned n,
+		     enum tcp_verdict *verdict);
 /* End of a burst: events for the streams touched, then their segments and ACKs. */
 void tcp_flush(struct tcp_stack *t);
 /* An ICMP error or a failed ARP for a segment we sent: soft or hard error to its stream.

@@ -13,7 +13,7 @@ import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 
-from lab import BUILD, CLIENT, HOST, PASSWORD, POSTERN, TLS_NAME, USER, Lab, run  # noqa: E402,F401
+from lab import BUILD, CLIENT, HOST, PASSWORD, POSTERN, POSTERNCTL, TLS_NAME, USER, Lab, run  # noqa: E402,F401
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAULTFS = os.path.join(BUILD, "tests", "integration", "libfaultfs.so")
@@ -85,10 +85,10 @@ def body_of(content):
 
 
 def worker_counters(lab, name):
-    """A counter's value of each worker, as /metrics tells it."""
+    """A counter's value of each worker, and of the other threads, as /metrics tells it."""
     out = run("ip", "netns", "exec", lab.gw_ns, "curl", "-s", "http://127.0.0.1:9587/metrics")
     values = [int(float(line.split()[1])) for line in out.splitlines()
-              if line.startswith("postern_%s_total{" % name)]
+              if line.startswith(("postern_%s_total{" % name, "postern_%s_total " % name))]
     assert values, "no counter is named " + name
     return values
 

@@ -41,8 +41,7 @@ void mail_options_default(struct mail_options *o)
 		.data_us = 600ull * MAIL_SECOND,
 		.unauthenticated_us = 60ull * MAIL_SECOND,
 		.auth_failure_delay_us = MAIL_SECOND,
-		.auth_plain = true,
-		.auth_login = true,
+		.mechanisms = 1u << SMTP_MECHANISM_PLAIN | 1u << SMTP_MECHANISM_LOGIN,
 		.sessions = 64,
 	};
 	o->relay = (struct relay_config){
@@ -150,11 +149,13 @@ static void create_files(struct mail *m)
 	snprintf(m->key, sizeof(m->key), "%s/key.pem", m->directory);
 	snprintf(m->users, sizeof(m->users), "%s/users", m->directory);
 	cert_write(m->chain, m->key);
-	struct users_edit e = {.file = m->users,
-			       .change = USERS_ADD,
-			       .name = "alice",
-			       .password = "secret",
-			       .cost = {.memory_kib = 8, .passes = 1, .lanes = 1}};
+	struct users_edit e = {
+		.file = m->users,
+		.change = USERS_ADD,
+		.name = "alice",
+		.password = "secret",
+		.cost = {.memory_kib = 8, .passes = 1, .lanes = 1, .scram_iterations = 4096},
+		.scram = true};
 	must(users_edit(&e, error, sizeof(error)), error);
 }
 

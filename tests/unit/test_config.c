@@ -149,8 +149,15 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.dataplane.memory, 128 << 20);
 	assert_int_equal(c.dataplane.limits.sessions, 5000);
 	assert_int_equal(c.dataplane.port[0].mtu, 1500);
+	assert_int_equal(c.dataplane.tcp.congestion, CONFIG_CONGESTION_CUBIC);
+	assert_int_equal(c.dataplane.tcp.ecn, CONFIG_ECN_ACCEPT);
+	assert_int_equal(c.dataplane.tcp.syn_cookies, CONFIG_COOKIES_PRESSURE);
+	assert_int_equal(c.dataplane.tcp.hystart, CONFIG_ON);
+	assert_int_equal(c.dataplane.tcp.keepalive_us, 7200ull * 1000000);
 	assert_int_equal(c.listener[0].tls, CONFIG_TLS_IMPLICIT);
-	assert_int_equal(c.auth.mechanisms, 1u << CONFIG_AUTH_PLAIN | 1u << CONFIG_AUTH_LOGIN);
+	assert_int_equal(c.auth.mechanisms, 1u << CONFIG_AUTH_PLAIN | 1u << CONFIG_AUTH_LOGIN |
+						    1u << CONFIG_AUTH_SCRAM |
+						    1u << CONFIG_AUTH_SCRAM_PLUS);
 	assert_int_equal(c.auth.failures.per_address.count, 10);
 	assert_int_equal(c.submission.max_message_size, 50 << 20);
 	assert_int_equal(c.spool.commit.max_delay_us, 2000);
@@ -159,6 +166,30 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.relay.pool[0].retry.give_up_us, 5ull * 86400 * 1000000);
 	assert_int_equal(c.control.http_address.family, 0);
 	assert_int_equal(c.control.log_level, LOG_INFO);
+}
+
+static void every_choice_of_the_tcp_stack_reaches_its_field(void **state)
+{
+	static const char *const before = "  limits: {";
+	static const char tcp[] =
+		"  tcp: {syn_cookies: always, synacks_per_s: 5, ecn: on, hystart: off,\n"
+		"        blackhole_detection: off, congestion: newreno,\n"
+		"        keepalive: 90s, trace_events: 64}\n";
+	char text[8192];
+	size_t n = (size_t)(strstr(good_file, before) - good_file);
+	struct config c;
+	struct config_errors e;
+
+	snprintf(text, sizeof(text), "%.*s%s%s", (int)n, good_file, tcp, good_file + n);
+	assert_int_equal(parse(&c, text, &e), 0);
+	assert_int_equal(c.dataplane.tcp.syn_cookies, CONFIG_COOKIES_ALWAYS);
+	assert_int_equal(c.dataplane.tcp.synacks_per_s, 5);
+	assert_int_equal(c.dataplane.tcp.ecn, CONFIG_ECN_ON);
+	assert_int_equal(c.dataplane.tcp.hystart, CONFIG_OFF);
+	assert_int_equal(c.dataplane.tcp.blackhole_detection, CONFIG_OFF);
+	assert_int_equal(c.dataplane.tcp.congestion, CONFIG_CONGESTION_NEWRENO);
+	assert_int_equal(c.dataplane.tcp.keepalive_us, 90000000);
+	assert_int_equal(c.dataplane.tcp.trace_events, 64);
 }
 
 static const struct {
@@ -270,10 +301,80 @@ static void help_lists_every_key_with_type_range_and_default(void **state)
 	free(text);
 }
 
+struct found_keys {
+	unsigned n;
+	char text[400];
+};
+
+static void note_key(void *arg, const char *path, bool reloadable)
+{
+	struct found_keys *f = arg;
+	size_t used = strlen(f->text);
+
+	snprintf(f->text + used, sizeof(f->text) - used, "%s%s ", reloadable ? "+" : "-", path);
+	f->n++;
+}
+
+static const char *changed(const struct config *a, const struct config *b, struct found_keys *f)
+{
+	*f = (struct found_keys){0};
+	config_compare(a, b, note_key, f);
+	return f->text;
+}
+
+static void a_comparison_names_every_key_that_differs_and_whether_it_reloads(void **state)
+{
+	static const struct {
+		const char *find, *replace, *keys;
+	} rows[] = {
+		{"key: /etc/postern/key.pem", "key: /other", "+tls.certificates[0].key "},
+		{"minimum: \"1.3\"", "minimum: \"1.2\"", "+tls.minimum "},
+		{"http: 127.0.0.1:9587", "http: 127.0.0.1:9588", "-control.http "},
+		{"port: 2525", "port: 2526", "-relay.pools[0].next_hops[1].port "},
+		{"[LOGIN]", "[PLAIN]", "+auth.mechanisms "},
+		{"[LOGIN]", "[LOGIN]", ""},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		static struct config a, b;
+		struct config_errors e;
+		struct found_keys f;
+		char *text = edited(rows[i].find, rows[i].replace), *same = edited("h", "h");
+		assert_int_equal(parse(&a, same, &e), 0);
+		assert_int_equal(parse(&b, text, &e), 0);
+		assert_string_equal(changed(&a, &b, &f), rows[i].keys);
+		free(text);
+		free(same);
+	}
+}
+
+static void taking_over_leaves_only_what_needs_a_restart(void **state)
+{
+	static struct config a, b;
+	struct config_errors e;
+	struct found_keys f;
+	char *text = edited("key: /etc/postern/key.pem", "key: /k, names: [a.example]");
+	char *same = edited("h", "h");
+
+	assert_int_equal(parse(&a, same, &e), 0);
+	assert_int_equal(parse(&b, text, &e), 0);
+	b.dataplane.limits.sessions++;
+	b.dataplane.limits.sessions_per_address++;
+	b.relay.pool[0].retry.first_us++;
+	changed(&a, &b, &f);
+	assert_int_equal(f.n, 5);
+	config_take(&a, &b);
+	assert_string_equal(changed(&a, &b, &f), "-dataplane.limits.sessions ");
+	assert_string_equal(a.tls.certificate[0].name[0], "a.example");
+	free(text);
+	free(same);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_value_reaches_its_field),
+		cmocka_unit_test(every_choice_of_the_tcp_stack_reaches_its_field),
 		cmocka_unit_test(absent_keys_take_their_defaults),
 		cmocka_unit_test(each_fault_is_told_with_place_and_remedy),
 		cmocka_unit_test(all_faults_are_reported_in_the_order_of_the_file),
@@ -282,6 +383,8 @@ int main(void)
 		cmocka_unit_test(the_machine_is_asked_for_cores_files_and_directories),
 		cmocka_unit_test(an_unreadable_file_is_one_clear_error),
 		cmocka_unit_test(help_lists_every_key_with_type_range_and_default),
+		cmocka_unit_test(a_comparison_names_every_key_that_differs_and_whether_it_reloads),
+		cmocka_unit_test(taking_over_leaves_only_what_needs_a_restart),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,6 +163,9 @@ void session_run(struct smtp_session *s);
 void session_arm_deadline(struct smtp_session *s);
 void session_pause(struct smtp_session *s, uint64_t us);
 
+/* input.c: takes up one line, or a piece of data; false: nothing more to do now */
+bool input_step(struct smtp_session *s);
+
 /* commands.c */
 void command_line(struct smtp_session *s, const char *line, size_t n);
 void session_reset_mail(struct smtp_session *s);

@@ -186,6 +186,13 @@ static bool begin_chunk(struct peer *p, const char *line, size_t n)
 	c->chunk = (size_t)atoll(text + 5);
 	c->mail.chunked = true;
 	assert_true(c->chunk > 0);
+	/* a hop that answers before it has seen the chunk */
+	for (unsigned i = 0; i < c->h->n_rules; i++) {
+		if (c->h->rules[i].stage == HOP_DATA) {
+			answer(p, HOP_DATA, text);
+			break;
+		}
+	}
 	return true;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "dataplane/core/eal.h"
+#include "smtp/auth/jwt.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -42,6 +43,12 @@ static uint64_t chunk_bytes(const struct config *c)
 	return each / 65536 * 65536;
 }
 
+static const enum net_steering steering[] = {
+	[CONFIG_STEERING_AUTO] = NET_STEERING_AUTO,
+	[CONFIG_STEERING_RSS] = NET_STEERING_RSS,
+	[CONFIG_STEERING_SOFTWARE] = NET_STEERING_SOFTWARE,
+};
+
 static int open_dataplane(struct gateway *g, char *error, size_t error_bytes)
 {
 	const struct config_dataplane *d = &g->config.dataplane;
@@ -77,6 +84,7 @@ static int open_dataplane(struct gateway *g, char *error, size_t error_bytes)
 	};
 	for (unsigned i = 0; i < d->port_count; i++) {
 		struct net_port_config *p = &nc.ports[i];
+		p->steering = steering[d->port[i].steering];
 		p->device = d->port[i].device;
 		p->mtu = (uint16_t)d->port[i].mtu;
 		p->vlan = (uint16_t)d->port[i].vlan;
@@ -205,6 +213,9 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 	const struct config_control *c = &g->config.control;
 	int rc = stats_add(g->stats, spool_counter_desc, spool_counter_count,
 			   spool_counters(g->env.spool), STATS_NO_WORKER);
+	if (rc == 0) /* the auth threads' share */
+		rc = stats_add(g->stats, auth_counter_desc, auth_counter_count,
+			       auth_counters(g->env.auth), STATS_NO_WORKER);
 
 	if (rc == 0)
 		rc = reports_register(g);

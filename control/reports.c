@@ -4,7 +4,10 @@
  */
 #include "control/gateway.h"
 
+#include "dataplane/tcp/trace.h"
+
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,17 +32,25 @@ struct hop_row {
 	char last_error[TEXT];
 };
 
+struct event_rows {
+	struct tcp_traced event[ROWS];
+	struct ip_addr peer[ROWS];
+	uint16_t port[ROWS]; /* 0: the connection is gone */
+};
+
 /* One question to one worker; it may outlive the asker when the worker is late. */
 struct question {
 	struct unit *unit;
 	uint64_t now_us;
-	int64_t wall_s;
-	unsigned total, n; /* found, kept in rows */
+	int64_t wall_s, wall_offset_us;
+	handle_t connection; /* 0: all */
+	unsigned total, n;   /* found, kept in rows */
 	unsigned sessions, queued, streams, chunk_percent;
 	union {
 		struct session_row sessions[ROWS];
 		struct message_row messages[ROWS];
 		struct hop_row hops[RELAY_HOPS];
+		struct event_rows trace;
 	} rows;
 };
 
@@ -81,6 +92,7 @@ static void note_time(struct question *q)
 {
 	q->now_us = q->unit->worker->shard.now_us;
 	q->wall_s = shard_wall_s(&q->unit->worker->shard);
+	q->wall_offset_us = q->unit->worker->shard.wall_offset_us;
 }
 
 static void on_worker_sessions(void *arg)
@@ -99,6 +111,21 @@ static void on_worker_queue(void *arg)
 	relay_each_message(q->unit->relay, keep_message, q);
 }
 
+static void on_worker_trace(void *arg)
+{
+	struct question *q = arg;
+	struct tcp_stack *t = q->unit->transport.tcp;
+	struct event_rows *r = &q->rows.trace;
+
+	note_time(q);
+	q->n = q->total = tcp_trace_read(t, q->connection, r->event, ROWS);
+	for (unsigned i = 0; i < q->n; i++) {
+		const struct stream *s = stream_by_handle(t, r->event[i].handle);
+		if (s != NULL)
+			stream_peer(s, &r->peer[i], &r->port[i]);
+	}
+}
+
 static void on_worker_status(void *arg)
 {
 	struct question *q = arg;
@@ -111,8 +138,9 @@ static void on_worker_status(void *arg)
 	relay_each_hop(q->unit->relay, keep_hop, q);
 }
 
-/* Asks one worker; NULL with the reason in error. */
-static struct question *ask(struct unit *u, void (*fn)(void *arg), char *error, size_t error_bytes)
+/* Asks one worker; NULL with the reason in error.  connection: 0, or whose events are wanted. */
+static struct question *ask_about(struct unit *u, void (*fn)(void *arg), handle_t connection,
+				  char *error, size_t error_bytes)
 {
 	struct question *q = calloc(1, sizeof(*q));
 
@@ -121,6 +149,7 @@ static struct question *ask(struct unit *u, void (*fn)(void *arg), char *error, 
 		return NULL;
 	}
 	q->unit = u;
+	q->connection = connection;
 	int rc = worker_call(u->worker, fn, q, free, CALL_MS);
 	if (rc == 0)
 		return q;
@@ -130,6 +159,11 @@ static struct question *ask(struct unit *u, void (*fn)(void *arg), char *error, 
 	snprintf(error, error_bytes, "worker %u does not answer: %s", u->worker->shard.index,
 		 strerror(-rc));
 	return NULL;
+}
+
+static struct question *ask(struct unit *u, void (*fn)(void *arg), char *error, size_t error_bytes)
+{
+	return ask_about(u, fn, 0, error, error_bytes);
 }
 
 static json_t *session_json(const struct session_row *r, unsigned worker)
@@ -191,6 +225,71 @@ static json_t *sessions(void *arg, const json_t *request, char *error, size_t er
 static json_t *queue(void *arg, const json_t *request, char *error, size_t error_bytes)
 {
 	return list(arg, on_worker_queue, "messages", false, error, error_bytes);
+}
+
+static const char *time_text(int64_t wall_us, char text[40])
+{
+	time_t s = (time_t)(wall_us / 1000000);
+	struct tm tm;
+
+	gmtime_r(&s, &tm);
+	size_t n = strftime(text, 40, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text + n, 40 - n, ".%03dZ", (int)(wall_us / 1000 % 1000));
+	return text;
+}
+
+/* One line: when, where, whose, what. */
+static json_t *event_json(const struct question *q, unsigned i, unsigned worker)
+{
+	const struct tcp_traced *e = &q->rows.trace.event[i];
+	char at[40], handle[24], peer[ADDR_TEXT_BYTES + 12] = "gone", addr[ADDR_TEXT_BYTES];
+	char text[80];
+
+	snprintf(handle, sizeof(handle), "%" PRIx64, e->handle);
+	if (q->rows.trace.port[i] != 0)
+		snprintf(peer, sizeof(peer), "%s port %u", addr_text(&q->rows.trace.peer[i], addr),
+			 q->rows.trace.port[i]);
+	return json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:s}", "time",
+			 time_text((int64_t)e->at_us + q->wall_offset_us, at), "worker",
+			 (int)worker, "connection", handle, "peer", peer, "event",
+			 tcp_event_name(e->event), "value", (json_int_t)e->value, "meaning",
+			 tcp_event_text(e, text, sizeof(text)));
+}
+
+/* 0 without "connection"; false: it is none. */
+static bool connection_asked(const json_t *request, handle_t *h)
+{
+	const json_t *v = json_object_get(request, "connection");
+	const char *text = json_string_value(v);
+	char *end = NULL;
+
+	*h = text != NULL ? strtoull(text, &end, 16) : 0;
+	return v == NULL || (text != NULL && end != text && *end == '\0' && *h != 0);
+}
+
+static json_t *trace_report(void *arg, const json_t *request, char *error, size_t error_bytes)
+{
+	struct gateway *g = arg;
+	json_t *rows = json_array();
+	handle_t h;
+
+	if (!connection_asked(request, &h)) {
+		snprintf(error, error_bytes, "connection is the hexadecimal number of a trace");
+		json_decref(rows);
+		return NULL;
+	}
+	for (unsigned i = 0; i < g->n_units; i++) {
+		struct question *q =
+			ask_about(&g->units[i], on_worker_trace, h, error, error_bytes);
+		if (q == NULL) {
+			json_decref(rows);
+			return NULL;
+		}
+		for (unsigned k = 0; k < q->n; k++)
+			json_array_append_new(rows, event_json(q, k, i));
+		free(q);
+	}
+	return rows;
 }
 
 static json_t *worker_json(const struct unit *u, const struct question *q)
@@ -265,6 +364,7 @@ int reports_register(struct gateway *g)
 	} commands[] = {
 		{"status", "the daemon at a glance", status},
 		{"sessions", "open sessions", sessions},
+		{"trace", "the latest events of TCP connections", trace_report},
 		{"queue", "messages waiting for delivery", queue},
 	};
 	int rc = 0;

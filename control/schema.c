@@ -1,6 +1,8 @@
 /* schema.c - every key of the configuration file */
 #include "control/schema.h"
 
+#include "smtp/extension.h"
+
 #define FIELD(S, f) .offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f)
 #define LIST(S, f, n)                                                            \
 	.offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f[0]), \
@@ -14,6 +16,10 @@
 #define SECONDS(n)    MS((uint64_t)(n)*1000)
 #define DAYS(n)       SECONDS((uint64_t)(n)*86400)
 #define LATER         "is not available in this version"
+
+static const struct schema_choice switch_choices[] = {
+	{"true", CONFIG_ON}, {"false", CONFIG_OFF}, {"on", CONFIG_ON}, {"off", CONFIG_OFF}, {},
+};
 
 static const struct schema_choice idle_choices[] = {
 	{"adaptive", CONFIG_IDLE_ADAPTIVE},
@@ -30,8 +36,28 @@ static const struct schema_choice hugepage_choices[] = {
 
 static const struct schema_choice steering_choices[] = {
 	{"auto", CONFIG_STEERING_AUTO},
+	{"rss", CONFIG_STEERING_RSS},
 	{"software", CONFIG_STEERING_SOFTWARE},
-	{"rss", 0, LATER ": use auto or software"},
+	{},
+};
+
+static const struct schema_choice cookie_choices[] = {
+	{"under_pressure", CONFIG_COOKIES_PRESSURE},
+	{"always", CONFIG_COOKIES_ALWAYS},
+	{"never", CONFIG_COOKIES_NEVER},
+	{},
+};
+
+static const struct schema_choice ecn_choices[] = {
+	{"accept", CONFIG_ECN_ACCEPT},
+	{"on", CONFIG_ECN_ON},
+	{"off", CONFIG_ECN_OFF},
+	{},
+};
+
+static const struct schema_choice congestion_choices[] = {
+	{"cubic", CONFIG_CONGESTION_CUBIC},
+	{"newreno", CONFIG_CONGESTION_NEWRENO},
 	{},
 };
 
@@ -51,23 +77,57 @@ static const struct schema_choice tls_minimum_choices[] = {
 };
 
 static const struct schema_choice mechanism_choices[] = {
-	{"PLAIN", CONFIG_AUTH_PLAIN}, {"LOGIN", CONFIG_AUTH_LOGIN},
-	{"SCRAM-SHA-256", 0, LATER},  {"SCRAM-SHA-256-PLUS", 0, LATER},
-	{"OAUTHBEARER", 0, LATER},    {"XOAUTH2", 0, LATER},
-	{"EXTERNAL", 0, LATER},       {},
+	{"PLAIN", CONFIG_AUTH_PLAIN},
+	{"LOGIN", CONFIG_AUTH_LOGIN},
+	{"SCRAM-SHA-256", CONFIG_AUTH_SCRAM},
+	{"SCRAM-SHA-256-PLUS", CONFIG_AUTH_SCRAM_PLUS},
+	{"OAUTHBEARER", CONFIG_AUTH_OAUTHBEARER},
+	{"XOAUTH2", CONFIG_AUTH_XOAUTH2},
+	{"EXTERNAL", CONFIG_AUTH_EXTERNAL},
+	{},
+};
+
+static const struct schema_choice external_choices[] = {
+	{"email", CONFIG_EXTERNAL_EMAIL},
+	{"dns", CONFIG_EXTERNAL_DNS},
+	{"common_name", CONFIG_EXTERNAL_COMMON_NAME},
+	{},
 };
 
 static const struct schema_choice senders_choices[] = {
 	{"any", CONFIG_SENDERS_ANY},
-	{"own", 0, LATER},
+	{"own", CONFIG_SENDERS_OWN},
 	{},
 };
 
 static const struct schema_choice bare_newline_choices[] = {
 	{"reject", CONFIG_BARE_NEWLINE_REJECT},
-	{"normalize", 0, LATER},
+	{"normalize", CONFIG_BARE_NEWLINE_NORMALIZE},
 	{},
 };
+
+static const struct schema_choice long_lines_choices[] = {
+	{"pass", CONFIG_LONG_LINES_PASS},
+	{"reject", CONFIG_LONG_LINES_REJECT},
+	{},
+};
+
+static const struct schema_choice listener_newline_choices[] = {
+	{"inherit", CONFIG_AS_SUBMISSION},
+	{"reject", CONFIG_LISTENER_NO},
+	{"normalize", CONFIG_LISTENER_YES},
+	{},
+};
+
+static const struct schema_choice listener_switch_choices[] = {
+	{"inherit", CONFIG_AS_SUBMISSION},
+	{"false", CONFIG_LISTENER_NO},
+	{"true", CONFIG_LISTENER_YES},
+	{},
+};
+
+#define EXTENSION_CHOICE(id, keyword) {keyword, SMTP_EXT_##id},
+static const struct schema_choice extension_choices[] = {SMTP_EXTENSIONS(EXTENSION_CHOICE){}};
 
 static const struct schema_choice protocol_choices[] = {
 	{"smtp", CONFIG_PROTOCOL_SMTP},
@@ -112,7 +172,10 @@ static const struct schema_row port_rows[] = {
 	{"vlan", SCHEMA_NUMBER, FIELD(config_port, vlan), RANGE(0, 4094), .preset = "0",
 	 .help = "802.1Q tag; 0: untagged"},
 	{"steering", SCHEMA_CHOICE, FIELD(config_port, steering), .preset = "auto",
-	 .choices = steering_choices, .help = "how packets find their worker"},
+	 .choices = steering_choices,
+	 .help = "who finds the worker of a packet: auto takes the port's hash once it has proved "
+		 "to be ours, rss demands a port "
+		 "that takes our key, software never asks the port"},
 	{},
 };
 
@@ -126,6 +189,29 @@ static const struct schema_row limits_rows[] = {
 	 .help = "networks that sessions_per_address does not hold for"},
 	{"syn_backlog", SCHEMA_NUMBER, FIELD(config_limits, syn_backlog), RANGE(16, 1048576),
 	 .preset = "4096", .help = "half-open connections before SYN cookies, a worker"},
+	{},
+};
+
+static const struct schema_row tcp_rows[] = {
+	{"syn_cookies", SCHEMA_CHOICE, FIELD(config_tcp, syn_cookies), .preset = "under_pressure",
+	 .choices = cookie_choices,
+	 .help = "when a SYN is answered without keeping anything of it"},
+	{"synacks_per_s", SCHEMA_NUMBER, FIELD(config_tcp, synacks_per_s), RANGE(0, 100000000),
+	 .preset = "1000000", .help = "SYNs answered in a second, a worker; 0: no limit"},
+	{"ecn", SCHEMA_CHOICE, FIELD(config_tcp, ecn), .preset = "accept", .choices = ecn_choices,
+	 .help = "marks in place of drops (RFC 3168); on: asked for when we connect"},
+	{"congestion", SCHEMA_CHOICE, FIELD(config_tcp, congestion), .preset = "cubic",
+	 .choices = congestion_choices, .help = "RFC 9438, or RFC 5681 and 6582"},
+	{"hystart", SCHEMA_CHOICE, FIELD(config_tcp, hystart), .preset = "on",
+	 .choices = switch_choices, .help = "slow start ends when the round trip grows (RFC 9406)"},
+	{"blackhole_detection", SCHEMA_CHOICE, FIELD(config_tcp, blackhole_detection),
+	 .preset = "true", .choices = switch_choices,
+	 .help = "smaller segments after timeouts in a row (RFC 4821)"},
+	{"keepalive", SCHEMA_TIME, FIELD(config_tcp, keepalive_us), RANGE(0, DAYS(7)),
+	 .preset = "2h", .help = "silence before a peer is asked for a sign of life; 0s: never"},
+	{"trace_events", SCHEMA_NUMBER, FIELD(config_tcp, trace_events), RANGE(0, 1048576),
+	 .preset = "4096",
+	 .help = "events kept for posternctl trace, a worker; a power of two, or 0"},
 	{},
 };
 
@@ -143,6 +229,8 @@ static const struct schema_row dataplane_rows[] = {
 	 .min_items = 1, .rows = port_rows, .help = "network ports"},
 	{"limits", SCHEMA_MAP, FIELD(config_dataplane, limits), .rows = limits_rows,
 	 .help = "how much the gateway takes on"},
+	{"tcp", SCHEMA_MAP, FIELD(config_dataplane, tcp), .rows = tcp_rows,
+	 .help = "the TCP stack"},
 	{},
 };
 
@@ -154,6 +242,10 @@ static const struct schema_row listener_rows[] = {
 	{"tls", SCHEMA_CHOICE, FIELD(config_listener, tls), .preset = "implicit",
 	 .choices = listener_tls_choices,
 	 .help = "implicit (port 465) or starttls (port 587), RFC 8314"},
+	{"bare_newline", SCHEMA_CHOICE, FIELD(config_listener, normalize), .preset = "inherit",
+	 .choices = listener_newline_choices, .help = "in place of submission.bare_newline"},
+	{"hide_client", SCHEMA_CHOICE, FIELD(config_listener, hide_client), .preset = "inherit",
+	 .choices = listener_switch_choices, .help = "in place of submission.hide_client"},
 	{},
 };
 
@@ -226,10 +318,29 @@ static const struct schema_row failures_rows[] = {
 	{},
 };
 
+static const struct schema_row oauth_rows[] = {
+	{"jwks", SCHEMA_PATH, FIELD(config_auth, oauth.jwks),
+	 .help = "JSON Web Key Set with the issuer's public keys; read again when it changes"},
+	{"issuer", SCHEMA_TEXT, FIELD(config_auth, oauth.issuer),
+	 .help = "what the claim iss must say"},
+	{"audience", SCHEMA_TEXT, FIELD(config_auth, oauth.audience),
+	 .help = "what the claim aud must say or contain"},
+	{"user_claim", SCHEMA_TEXT, FIELD(config_auth, oauth.user_claim), .preset = "email",
+	 .help = "the claim that names the user"},
+	{"clock_skew", SCHEMA_TIME, FIELD(config_auth, oauth.clock_skew_us), RANGE(0, SECONDS(600)),
+	 .preset = "60s", .help = "how far the issuer's clock may be off"},
+	{},
+};
+
 static const struct schema_row auth_rows[] = {
 	{"mechanisms", SCHEMA_CHOICES, FIELD(config_auth, mechanisms), .max_items = 8,
-	 .min_items = 1, .preset = "PLAIN, LOGIN", .choices = mechanism_choices, .reloadable = true,
+	 .min_items = 1, .preset = "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS",
+	 .choices = mechanism_choices, .reloadable = true,
 	 .help = "SASL mechanisms offered, under TLS only"},
+	{"oauth", SCHEMA_MAP, .rows = oauth_rows, .help = "bearer tokens: OAUTHBEARER and XOAUTH2"},
+	{"external", SCHEMA_CHOICES, FIELD(config_auth, external), .max_items = 3, .min_items = 1,
+	 .preset = "email", .choices = external_choices, .reloadable = true,
+	 .help = "what of a verified client certificate names the user of AUTH EXTERNAL"},
 	{"threads", SCHEMA_NUMBER, FIELD(config_auth, threads), RANGE(1, 64), .preset = "1",
 	 .help = "password hashing threads"},
 	{"users", SCHEMA_PATH, FIELD(config_auth, users), .preset = "/etc/postern/users",
@@ -261,10 +372,38 @@ static const struct schema_row submission_rows[] = {
 	 .help = "a message (RFC 5321 section 4.5.3.1.8)"},
 	{"timeouts", SCHEMA_MAP, .rows = timeout_rows, .help = "how long clients may take"},
 	{"rates", .not_yet = LATER ": limits of messages and recipients per user"},
+	{"max_messages", SCHEMA_NUMBER, FIELD(config_submission, max_messages), RANGE(0, 1000000),
+	 .preset = "10000", .help = "a session, announced by LIMITS (RFC 9422); 0: no limit"},
+	{"max_header_size", SCHEMA_SIZE, FIELD(config_submission, max_header_size),
+	 RANGE(KIB(16), MIB(16)), .preset = "256K", .help = "of the header section of a message"},
+	{"extensions", SCHEMA_CHOICES, FIELD(config_submission, extensions),
+	 .max_items = SMTP_EXT_COUNT, .choices = extension_choices,
+	 .preset = "CHUNKING, BINARYMIME, SMTPUTF8, DSN, FUTURERELEASE, DELIVERBY, MT-PRIORITY, "
+		   "REQUIRETLS, LIMITS",
+	 .help = "offered by EHLO besides those that always are; REQUIRETLS only where every next "
+		 "hop has tls: required"},
+	{"max_hold", SCHEMA_TIME, FIELD(config_submission, max_hold_us), RANGE(0, DAYS(365)),
+	 .preset = "7d", .help = "longest hold that a client may ask for (RFC 4865); 0s: none"},
+	{"max_priority", SCHEMA_NUMBER, FIELD(config_submission, max_priority), RANGE(0, 9),
+	 .preset = "0", .help = "highest MT-PRIORITY that users get (RFC 6710)"},
+	{"qualify", SCHEMA_HOSTNAME, FIELD(config_submission, qualify),
+	 .help = "domain of envelope addresses that have none; default: they are refused"},
 	{"senders", SCHEMA_CHOICE, FIELD(config_submission, senders), .preset = "any",
-	 .choices = senders_choices, .help = "which reverse-paths a user may use"},
+	 .choices = senders_choices,
+	 .help = "any, or own: reverse-path and From must be the user's addresses"},
 	{"bare_newline", SCHEMA_CHOICE, FIELD(config_submission, bare_newline), .preset = "reject",
-	 .choices = bare_newline_choices, .help = "a line end that is not CR LF"},
+	 .choices = bare_newline_choices,
+	 .help = "a lone LF in message data: refused, or made to CR LF unless signed"},
+	{"long_lines", SCHEMA_CHOICE, FIELD(config_submission, long_lines), .preset = "pass",
+	 .choices = long_lines_choices, .help = "lines over 998 octets"},
+	{"require_from", SCHEMA_CHOICE, FIELD(config_submission, require_from), .preset = "false",
+	 .choices = switch_choices, .help = "refuse a message without From (RFC 5322)"},
+	{"remove_bcc", SCHEMA_CHOICE, FIELD(config_submission, remove_bcc), .preset = "false",
+	 .choices = switch_choices, .help = "take Bcc fields out; a signed message is refused"},
+	{"add_sender", SCHEMA_CHOICE, FIELD(config_submission, add_sender), .preset = "false",
+	 .choices = switch_choices, .help = "add Sender when From is not the user's (RFC 6409)"},
+	{"hide_client", SCHEMA_CHOICE, FIELD(config_submission, hide_client), .preset = "false",
+	 .choices = switch_choices, .help = "Received does not tell the client's name and address"},
 	{},
 };
 
@@ -308,6 +447,9 @@ static const struct schema_row retry_rows[] = {
 	 .preset = "1h", .reloadable = true, .help = "longest wait"},
 	{"give_up", SCHEMA_TIME, FIELD(config_pool, retry.give_up_us), RANGE(SECONDS(10), DAYS(30)),
 	 .preset = "5d", .reloadable = true, .help = "age at which the sender is told (RFC 3464)"},
+	{"notice", SCHEMA_TIME, FIELD(config_pool, retry.notice_us), RANGE(SECONDS(1), DAYS(30)),
+	 .preset = "4h", .reloadable = true,
+	 .help = "age at which a sender who asked for it hears of the delay"},
 	{},
 };
 

@@ -46,7 +46,7 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 				.deadline_us = c->tls.handshakes.deadline_us,
 			},
 		.threads = (unsigned)c->tls.threads,
-		.channel_bindings = true,
+		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
 					   pool->connections * pool->next_hop_count + 256),
 	};
@@ -54,13 +54,32 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 
 void settings_auth(const struct config *c, struct auth_config *out)
 {
+	const struct config_oauth *o = &c->auth.oauth;
+
 	*out = (struct auth_config){
 		.users_file = c->auth.users,
+		.jwks_file = o->jwks[0] != '\0' ? o->jwks : NULL,
+		.tokens = {.skew_s = (int64_t)(o->clock_skew_us / 1000000)},
 		.threads = (unsigned)c->auth.threads,
 		.per_address = {c->auth.failures.per_address.count,
 				c->auth.failures.per_address.per_us},
 		.per_user = {c->auth.failures.per_user.count, c->auth.failures.per_user.per_us},
 	};
+	snprintf(out->tokens.issuer, sizeof(out->tokens.issuer), "%s", o->issuer);
+	snprintf(out->tokens.audience, sizeof(out->tokens.audience), "%s", o->audience);
+	snprintf(out->tokens.user_claim, sizeof(out->tokens.user_claim), "%s", o->user_claim);
+}
+
+/* REQUIRETLS can only be promised then (RFC 8689 section 4.2.1). */
+static bool every_hop_verified(const struct config *c)
+{
+	for (unsigned i = 0; i < c->relay.pool_count; i++) {
+		for (unsigned k = 0; k < c->relay.pool[i].next_hop_count; k++) {
+			if (c->relay.pool[i].next_hop[k].tls != CONFIG_HOP_TLS_REQUIRED)
+				return false;
+		}
+	}
+	return true;
 }
 
 void settings_smtp(const struct config *c, struct smtp_config *out)
@@ -68,12 +87,23 @@ void settings_smtp(const struct config *c, struct smtp_config *out)
 	*out = (struct smtp_config){
 		.max_message_size = c->submission.max_message_size,
 		.max_recipients = (uint32_t)c->submission.max_recipients,
+		.max_messages = (uint32_t)c->submission.max_messages,
+		.max_header_size = c->submission.max_header_size,
+		.extensions = c->submission.extensions,
+		.require_tls_onward = every_hop_verified(c),
+		.max_hold_us = c->submission.max_hold_us,
+		.max_priority = (int8_t)c->submission.max_priority,
+		.long_lines_refused = c->submission.long_lines == CONFIG_LONG_LINES_REJECT,
+		.from_required = c->submission.require_from == CONFIG_ON,
+		.remove_bcc = c->submission.remove_bcc == CONFIG_ON,
+		.add_sender = c->submission.add_sender == CONFIG_ON,
+		.own_senders = c->submission.senders == CONFIG_SENDERS_OWN,
 		.command_us = c->submission.timeouts.command_us,
 		.data_us = c->submission.timeouts.data_us,
 		.unauthenticated_us = c->submission.timeouts.idle_unauthenticated_us,
 		.auth_failure_delay_us = c->auth.failures.delay_us,
-		.auth_plain = (c->auth.mechanisms & 1u << CONFIG_AUTH_PLAIN) != 0,
-		.auth_login = (c->auth.mechanisms & 1u << CONFIG_AUTH_LOGIN) != 0,
+		.mechanisms = c->auth.mechanisms,
+		.external = c->auth.external,
 		.sessions = (uint32_t)c->dataplane.limits.sessions,
 		.sessions_per_address = (uint32_t)c->dataplane.limits.sessions_per_address,
 		.n_exempt = c->dataplane.limits.exempt_count,
@@ -81,6 +111,7 @@ void settings_smtp(const struct config *c, struct smtp_config *out)
 	};
 
 	snprintf(out->hostname, sizeof(out->hostname), "%s", c->hostname);
+	snprintf(out->qualify, sizeof(out->qualify), "%s", c->submission.qualify);
 	for (unsigned i = 0; i < out->n_exempt; i++) {
 		out->exempt[i].addr = c->dataplane.limits.exempt[i].addr;
 		out->exempt[i].bits = c->dataplane.limits.exempt[i].bits;
@@ -102,6 +133,7 @@ void settings_relay(const struct config *c, struct relay_config *r)
 		.retry_first_us = p->retry.first_us,
 		.retry_max_us = p->retry.max_us,
 		.give_up_us = p->retry.give_up_us,
+		.notice_us = p->retry.notice_us,
 		.retry_factor = (unsigned)p->retry.factor,
 		.max_messages = QUEUE_ENTRIES,
 	};

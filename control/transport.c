@@ -1,21 +1,30 @@
 /* transport.c - adapters: each side's structures into the other's */
 #include "control/transport.h"
 
+#include <assert.h>
 #include <errno.h>
 
-static bool segment_in(void *arg, const struct net_segment *s)
+static uint32_t segments_in(void *arg, const struct net_segment *s, unsigned n)
 {
 	struct transport *t = arg;
-	struct tcp_packet p = {
-		.source = s->source,
-		.destination = s->destination,
-		.segment = s->bytes,
-		.bytes = s->n,
-		.tos = s->tos,
-		.checksum_good = s->checksum_good,
-	};
+	struct tcp_packet *p = t->burst;
+	enum tcp_verdict verdict[TCP_BURST];
+	uint32_t bad = 0;
 
-	return tcp_input(t->tcp, &p) != TCP_BAD_CHECKSUM;
+	static_assert((int)NET_BURST <= (int)TCP_BURST, "a burst is one call");
+	for (unsigned i = 0; i < n; i++)
+		p[i] = (struct tcp_packet){
+			.source = s[i].source,
+			.destination = s[i].destination,
+			.segment = s[i].bytes,
+			.bytes = s[i].n,
+			.tos = s[i].tos,
+			.checksum_good = s[i].checksum_good,
+		};
+	tcp_input_burst(t->tcp, p, n, verdict);
+	for (unsigned i = 0; i < n; i++)
+		bad |= (uint32_t)(verdict[i] == TCP_BAD_CHECKSUM) << i;
+	return bad;
 }
 
 static void unreachable_in(void *arg, const struct ip_addr *local, uint16_t local_port,
@@ -84,7 +93,7 @@ int transport_create(struct transport *t, struct net *net, struct shard *shard,
 {
 	struct net_upper upper = {
 		.arg = t,
-		.segment = segment_in,
+		.segments = segments_in,
 		.unreachable = unreachable_in,
 		.too_big = too_big_in,
 	};
@@ -94,6 +103,7 @@ int transport_create(struct transport *t, struct net *net, struct shard *shard,
 		.send = send_packet,
 		.drop_buffer = drop_buffer,
 		.owns_flow = owns_flow,
+		.tx_checksum_offload = net_sums_tcp(net),
 	};
 
 	*t = (struct transport){.net = net};

@@ -18,6 +18,7 @@ struct transport {
 	struct net *net;
 	struct net_worker *net_worker;
 	struct tcp_stack *tcp;
+	struct tcp_packet burst[TCP_BURST]; /* on their way up; only during the call */
 };
 
 int transport_create(struct transport *t, struct net *net, struct shard *shard,

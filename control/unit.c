@@ -36,6 +36,33 @@ static unsigned stage_spool(void *arg)
 	return spool_poll(((struct unit *)arg)->smtp_spool);
 }
 
+static void tcp_choices(const struct config_tcp *from, struct tcp_config *to)
+{
+	static const enum tcp_cookies cookies[] = {
+		[CONFIG_COOKIES_NEVER] = TCP_COOKIES_NEVER,
+		[CONFIG_COOKIES_PRESSURE] = TCP_COOKIES_UNDER_PRESSURE,
+		[CONFIG_COOKIES_ALWAYS] = TCP_COOKIES_ALWAYS,
+	};
+	static const enum tcp_ecn ecn[] = {
+		[CONFIG_ECN_OFF] = TCP_ECN_OFF,
+		[CONFIG_ECN_ACCEPT] = TCP_ECN_ACCEPT,
+		[CONFIG_ECN_ON] = TCP_ECN_ON,
+	};
+	static const enum tcp_congestion congestion[] = {
+		[CONFIG_CONGESTION_NEWRENO] = TCP_CONGESTION_NEWRENO,
+		[CONFIG_CONGESTION_CUBIC] = TCP_CONGESTION_CUBIC,
+	};
+
+	to->syn_cookies = cookies[from->syn_cookies];
+	to->synacks_per_s = (uint32_t)from->synacks_per_s;
+	to->ecn = ecn[from->ecn];
+	to->congestion = congestion[from->congestion];
+	to->hystart = from->hystart == CONFIG_ON;
+	to->blackhole_detection = from->blackhole_detection == CONFIG_ON;
+	to->keep_idle_s = (uint32_t)(from->keepalive_us / 1000000);
+	to->trace_events = (uint32_t)from->trace_events;
+}
+
 static int create_transport(struct unit *u)
 {
 	const struct config_dataplane *d = &u->env->config->dataplane;
@@ -52,6 +79,7 @@ static int create_transport(struct unit *u)
 				   MORE_STREAMS);
 	c.max_time_wait = TIME_WAIT_ENTRIES;
 	c.syn_backlog = (uint32_t)d->limits.syn_backlog;
+	tcp_choices(&d->tcp, &c);
 	return transport_create(&u->transport, u->env->net, &u->worker->shard, &c);
 }
 
@@ -91,6 +119,11 @@ static int create_mail(struct unit *u)
 	return u->relay != NULL && u->smtp != NULL ? 0 : -ENOMEM;
 }
 
+static bool of_listener(enum config_of_listener own, bool submission)
+{
+	return own == CONFIG_AS_SUBMISSION ? submission : own == CONFIG_LISTENER_YES;
+}
+
 static int listen_all(struct unit *u)
 {
 	const struct config *c = u->env->config;
@@ -99,6 +132,11 @@ static int listen_all(struct unit *u)
 		u->listeners[i] = (struct smtp_listener){
 			.worker = u->smtp,
 			.implicit_tls = c->listener[i].tls == CONFIG_TLS_IMPLICIT,
+			.normalize = of_listener(c->listener[i].normalize,
+						 c->submission.bare_newline ==
+							 CONFIG_BARE_NEWLINE_NORMALIZE),
+			.hide_client = of_listener(c->listener[i].hide_client,
+						   c->submission.hide_client == CONFIG_ON),
 		};
 		struct tcp_listen l = {
 			.port = (uint16_t)c->listener[i].port,

@@ -4,8 +4,9 @@
  *	endpoint IFACE ADDRESS/PREFIX [CORE]
  *
  * Server: listens on port 7000; a connection begins with 16 octets: 'S' or 'R' and a decimal
- * size; 'S': sends that many octets and FIN; 'R': receives them and answers one octet.
- * Client: a line "S|R SIZE PEER PORT" on standard input does the same as a client ('S': asks the
+ * size, or 'Q' and NUMBER,REQUEST,REPLY; 'S': sends that many octets and FIN; 'R': receives them
+ * and answers one octet; 'Q': answers each request of so many octets by a reply of so many.
+ * Client: a line "S|R|Q SIZE PEER PORT" on standard input does the same as a client ('S': asks the
  * peer to send) and prints the microseconds from the SYN to the last octet.
  */
 #include "control/transport.h"
@@ -34,9 +35,10 @@ struct transfer {
 	char head[HEAD + 1];
 	unsigned head_bytes;
 	uint64_t left, began_us;
+	unsigned long exchanges, request, reply; /* 'Q' */
+	uint64_t owed;                           /* 'Q': octets of ours not yet written */
 	struct ip_addr peer;
 	uint16_t peer_port;
-	uint64_t size;
 	_Atomic int64_t result; /* client: microseconds, -1: failed, 0: running */
 };
 
@@ -67,10 +69,58 @@ static bool send_more(struct transfer *t)
 	return true;
 }
 
+static bool asks(const struct transfer *t)
+{
+	return t->head[0] == 'Q';
+}
+
+static void pump(struct transfer *t)
+{
+	while (t->owed > 0) {
+		size_t n = t->owed < sizeof(zeros) ? (size_t)t->owed : sizeof(zeros);
+		size_t took = stream_write(t->stream, zeros, n, 0);
+		t->owed -= took;
+		if (took < n)
+			return;
+	}
+}
+
+/* Both ends: the request is written by the client, the reply by the server. */
+static bool begin_exchanges(struct transfer *t)
+{
+	if (sscanf(t->head + 1, "%lu,%lu,%lu", &t->exchanges, &t->request, &t->reply) != 3)
+		return false;
+	t->left = t->client ? t->reply : t->request;
+	t->owed = t->client ? t->request : 0;
+	pump(t);
+	return true;
+}
+
+/* A request or a reply is in; true: it was the last reply. */
+static bool exchanged(struct transfer *t)
+{
+	if (t->exchanges == 0 || --t->exchanges == 0)
+		t->left = UINT64_MAX; /* only the end is to come */
+	else
+		t->left = t->client ? t->reply : t->request;
+	if (t->client && t->exchanges == 0)
+		return true;
+	t->owed += t->client ? t->request : t->reply;
+	pump(t);
+	return false;
+}
+
 /* true: the transfer is gone. */
 static bool request_in(struct transfer *t)
 {
 	t->request_done = true;
+	if (asks(t) && !begin_exchanges(t)) {
+		stream_abort(t->stream);
+		finish(t, -1);
+		return true;
+	}
+	if (asks(t))
+		return false;
 	t->we_send = t->head[0] == 'S';
 	t->left = strtoull(t->head + 1, NULL, 10);
 	return t->we_send && send_more(t);
@@ -82,7 +132,7 @@ static void received_all(struct transfer *t)
 	uint64_t us = t->e->worker->shard.now_us - t->began_us;
 	struct stream *s = t->stream;
 
-	if (!t->client)
+	if (!t->client && !asks(t))
 		stream_write(s, "!", 1, 0);
 	stream_close(s);
 	finish(t, (int64_t)us);
@@ -108,9 +158,10 @@ static void on_readable(struct stream *s, void *user)
 	if (t->we_send)
 		return;
 	while ((n = stream_peek(s, &p)) > 0) {
+		n = n < t->left ? n : (size_t)t->left;
 		stream_consume(s, n);
-		t->left -= n < t->left ? n : t->left;
-		if (t->left == 0) {
+		t->left -= n;
+		if (t->left == 0 && (!asks(t) || exchanged(t))) {
 			received_all(t);
 			return;
 		}
@@ -125,6 +176,7 @@ static void on_writable(struct stream *s, void *user)
 {
 	struct transfer *t = user;
 
+	pump(t);
 	if (t->we_send && t->request_done && t->left > 0 && send_more(t))
 		return;
 	/* a client that has sent everything waits for one octet */
@@ -141,8 +193,11 @@ static void on_opened(struct stream *s, void *user)
 	stream_set_receive_limit(s, WINDOW);
 	stream_set_send_limit(s, WINDOW);
 	t->request_done = true;
-	t->left = t->size;
 	stream_write(s, t->head, HEAD, 0);
+	if (asks(t))
+		begin_exchanges(t);
+	else
+		t->left = strtoull(t->head + 1, NULL, 10);
 	on_writable(s, t);
 }
 
@@ -233,20 +288,16 @@ static void start_transfer(void *arg)
 static bool serve_line(struct endpoint *e)
 {
 	static struct transfer t;
-	char line[200], peer[64], kind;
-	unsigned long size;
+	char line[200], peer[64], size[HEAD], kind;
 	unsigned port;
 
 	if (fgets(line, sizeof(line), stdin) == NULL)
 		return false;
-	if (sscanf(line, "%c %lu %63s %u", &kind, &size, peer, &port) != 4)
-		fail("S|R SIZE PEER PORT is expected");
-	t = (struct transfer){.e = e,
-			      .client = true,
-			      .we_send = kind == 'R',
-			      .size = size,
-			      .peer_port = (uint16_t)port};
-	snprintf(t.head, sizeof(t.head), "%c%-15lu", kind, size);
+	if (sscanf(line, "%c %15s %63s %u", &kind, size, peer, &port) != 4)
+		fail("S|R|Q SIZE PEER PORT is expected");
+	t = (struct transfer){
+		.e = e, .client = true, .we_send = kind == 'R', .peer_port = (uint16_t)port};
+	snprintf(t.head, sizeof(t.head), "%c%-15s", kind, size);
 	if (!addr_parse(peer, &t.peer) ||
 	    worker_call(e->worker, start_transfer, &t, NULL, 5000) < 0)
 		fail("cannot start");

@@ -8,6 +8,7 @@
 #include "dataplane/tcp/wire.h"
 #include "perf/tcp_side.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -207,17 +208,26 @@ static void release(struct prepared *p)
 	free(p->packet);
 }
 
-/* ns of one segment, in bursts. */
-static double feed(struct side *s, const struct prepared *p)
+/* ns of one segment, in bursts; one_by_one: without the fetching ahead of tcp_input_burst(). */
+static double feed_by(struct side *s, const struct prepared *p, bool one_by_one)
 {
+	enum tcp_verdict verdict[BURST];
 	uint64_t begin = now_ns();
 
 	for (uint32_t i = 0; i < p->n; i += BURST) {
-		for (uint32_t k = i; k < i + BURST && k < p->n; k++)
+		uint32_t n = p->n - i < BURST ? p->n - i : BURST;
+		for (uint32_t k = i; one_by_one && k < i + n; k++)
 			tcp_input(s->tcp, &p->packet[k]);
+		if (!one_by_one)
+			tcp_input_burst(s->tcp, &p->packet[i], n, verdict);
 		tcp_flush(s->tcp);
 	}
 	return (double)(now_ns() - begin) / p->n;
+}
+
+static double feed(struct side *s, const struct prepared *p)
+{
+	return feed_by(s, p, false);
 }
 
 static struct ip_addr peer_of(uint32_t i)
@@ -227,7 +237,8 @@ static struct ip_addr peer_of(uint32_t i)
 	return a;
 }
 
-static void small_segments(void)
+/* port_sums: neither end looks at checksums. */
+static void small_segments(const char *what, bool port_sums)
 {
 	struct tcp_config c;
 	double best = 1e9;
@@ -247,8 +258,10 @@ static void small_segments(void)
 				in.seq = 1 + k * SMALL;
 				in.ack = s->isn[in.port] + 1 + k * SMALL;
 				add(&p, s, &in);
+				p.packet[p.n - 1].checksum_good = port_sums;
 			}
 		}
+		s->tcp->env.tx_checksum_offload = port_sums;
 		uint64_t before = s->sent;
 		double ns = feed(s, &p);
 		if (s->sent - before != p.n) {
@@ -260,8 +273,13 @@ static void small_segments(void)
 		release(&p);
 		side_destroy(s);
 	}
-	row("small segment in, read, answered, small segment out", best, "copy and sum both",
+	uint64_t ns = now_ns(), tsc = __builtin_ia32_rdtsc();
+	while (now_ns() - ns < 10000000)
+		continue;
+	double ghz = (double)(__builtin_ia32_rdtsc() - tsc) / (double)(now_ns() - ns);
+	row(what, best, "copy and sum both",
 	    2 * floor_ns(CONNECTIONS * ROUNDS, SMALL + 32, SEGMENT_BYTES));
+	printf("%-52s %9.0f cycles of a clock of %.2f GHz\n", "", best * ghz, ghz);
 }
 
 /* Connections in lockstep, a burst of them at a time: SYN; ACK with the request; FIN; last ACK.
@@ -405,6 +423,30 @@ static uint16_t idle_port(uint32_t i)
 	return (uint16_t)(1024 + i % 50000);
 }
 
+/* Look-ups as tcp_input_burst() does them, n a multiple of BURST. */
+static double look_up_ahead(const struct side *s, const struct flow_key *keys, uint32_t n)
+{
+	const struct flow_table *f = &s->tcp->flows;
+	uint32_t hash[BURST], missing = 0;
+	uint64_t begin = now_ns();
+
+	for (uint32_t i = 0; i < n; i += BURST) {
+		for (uint32_t k = 0; k < BURST; k++) {
+			hash[k] = flow_hash(f, &keys[i + k]);
+			flow_prefetch(f, hash[k]);
+		}
+		for (uint32_t k = 0; k < BURST; k++) {
+			uint32_t ref = flow_guess(f, hash[k]);
+			__builtin_prefetch(slab_object(s->tcp->streams, ref));
+		}
+		for (uint32_t k = 0; k < BURST; k++)
+			missing += stack_find(s->tcp, &keys[i + k], hash[k]) == FLOW_NONE;
+	}
+	if (missing != 0)
+		exit(1);
+	return (double)(now_ns() - begin) / n;
+}
+
 /* Random look-ups; and the floor: one read of the tcb that is looked for. */
 static void look_up(const struct side *s, uint32_t n)
 {
@@ -438,9 +480,46 @@ static void look_up(const struct side *s, uint32_t n)
 	}
 	uint64_t done = now_ns();
 	__asm__ volatile("" : : "r"(sum));
+	double floor = (double)(done - found) / LOOKUPS;
 	row("hash and look-up among all of them", (double)(found - begin) / LOOKUPS,
-	    "one random tcb read", (double)(done - found) / LOOKUPS);
+	    "one random tcb read", floor);
+	row("the same in bursts of 32, fetched ahead", look_up_ahead(s, keys, LOOKUPS),
+	    "one random tcb read", floor);
 	free(keys);
+}
+
+/* Small requests of connections drawn from all of them; none has been heard of for long. */
+static double cold(struct side *s, uint32_t n, uint32_t first, bool one_by_one)
+{
+	enum { REQUESTS = 8000, STEP = 7919 };
+	struct prepared p = prepare(REQUESTS);
+	struct input in = {.flags = WIRE_ACK | WIRE_PSH, .seq = 1, .bytes = SMALL};
+	struct flow_key key = {.local_port = PORT};
+
+	flow_address(key.local, &s->addr);
+	for (uint32_t i = 0; i < REQUESTS && i < n / 2; i++) {
+		uint32_t which = (uint32_t)((first + 2ull * i * STEP) % n);
+		in.peer = idle_peer(which);
+		in.port = key.peer_port = idle_port(which);
+		flow_address(key.peer, &in.peer);
+		uint32_t ref = stack_find(s->tcp, &key, flow_hash(&s->tcp->flows, &key));
+		in.ack = ((struct stream *)slab_object(s->tcp->streams, ref))->snd_nxt;
+		add(&p, s, &in);
+	}
+	/* what was read to make them is thrown out of the cache again */
+	volatile uint8_t *sweep = calloc(1, 64 << 20);
+	for (size_t at = 0; at < 64 << 20; at += 64)
+		sweep[at]++;
+	free((void *)sweep);
+	uint64_t before = s->sent;
+	double ns = feed_by(s, &p, one_by_one);
+	if (s->sent - before != p.n) {
+		fprintf(stderr, "%lu answers to %u requests\n", (unsigned long)(s->sent - before),
+			p.n);
+		exit(1);
+	}
+	release(&p);
+	return ns;
 }
 
 static void idle_connections(uint32_t n)
@@ -451,6 +530,7 @@ static void idle_connections(uint32_t n)
 	c.max_streams = n;
 	c.max_time_wait = 16;
 	struct side *s = serving("2001:db8::1", &c, &server);
+	malloc_trim(0); /* or what the measurements before have freed would be taken again */
 	size_t before = resident_bytes();
 	uint64_t begin = now_ns();
 	for (uint32_t i = 0; i < n; i++) {
@@ -465,6 +545,8 @@ static void idle_connections(uint32_t n)
 	       "%.0f MiB; accepted in %.0f ns each\n",
 	       n, (double)held / n, (double)held / (1 << 20), ns);
 	look_up(s, n);
+	double one = cold(s, n, 0, true), burst = cold(s, n, 1, false);
+	row("small segment as above, each of another of them", burst, "one by one", one);
 	side_destroy(s);
 }
 
@@ -567,7 +649,8 @@ int main(int argc, char **argv)
 {
 	uint32_t idle = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000000;
 
-	small_segments();
+	small_segments("small segment in, read, answered, small segment out", false);
+	small_segments("the same where the port sums", true);
 	whole_connections();
 	cookies();
 	timers();

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { POOL_BYTES = 64 << 20 };
 
@@ -53,6 +54,7 @@ struct side *side_create(const char *address, const struct tcp_config *config)
 	struct tcp_env env = {s, get_buffer, send_packet, drop_buffer, owns};
 
 	s->memory = aligned_alloc(65536, POOL_BYTES);
+	memset(s->memory, 1, POOL_BYTES); /* the kernel's pages are taken before the measurement */
 	s->random = 1;
 	s->shard = (struct shard){.now_us = 1000000,
 				  .chunks = chunk_pool_create(s->memory, POOL_BYTES),

@@ -43,6 +43,8 @@ int cli_tickets_advance(const struct cli *c);
 int cli_reload(const struct cli *c);
 /* Sends {"command": name} and prints the result, as a table or as JSON. */
 int cli_ask(const struct cli *c, const char *name);
+/* The trace of one connection, or of all. */
+int cli_trace(const struct cli *c);
 int cli_stats(const struct cli *c);
 
 /* An array of objects as columns, an object as rows of key and value (nested keys by dots). */

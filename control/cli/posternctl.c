@@ -25,24 +25,25 @@ static int ask_queue(const struct cli *c)
 }
 
 static const struct command {
-	const char *word, *sub; /* "user" "add"; sub NULL: one word */
-	int arguments;
+	const char *word, *sub;  /* "user" "add"; sub NULL: one word */
+	int arguments, optional; /* at least; more */
 	const char *usage, *help;
 	int (*run)(const struct cli *c);
 } commands[] = {
-	{"user", "add", 1, "NAME", "add a user; asks for the password", cli_user_add},
-	{"user", "password", 1, "NAME", "set a user's password", cli_user_password},
-	{"user", "remove", 1, "NAME", "remove a user", cli_user_remove},
-	{"user", "list", 0, "", "list the users", cli_user_list},
-	{"tickets", "create", 0, "", "make the secret of the configuration's tls.tickets",
+	{"user", "add", 1, 0, "NAME", "add a user; asks for the password", cli_user_add},
+	{"user", "password", 1, 0, "NAME", "set a user's password", cli_user_password},
+	{"user", "remove", 1, 0, "NAME", "remove a user", cli_user_remove},
+	{"user", "list", 0, 0, "", "list the users", cli_user_list},
+	{"tickets", "create", 0, 0, "", "make the secret of the configuration's tls.tickets",
 	 cli_tickets_create},
-	{"tickets", "advance", 0, "", "forget keys that no ticket needs; about once a lifetime",
+	{"tickets", "advance", 0, 0, "", "forget keys that no ticket needs; about once a lifetime",
 	 cli_tickets_advance},
-	{"reload", NULL, 0, "", "read the configuration and its files again", cli_reload},
-	{"status", NULL, 0, "", "what the daemon is and does", ask_status},
-	{"sessions", NULL, 0, "", "sessions at this moment", ask_sessions},
-	{"stats", NULL, 0, "", "counters and gauges; zeros only with --all", cli_stats},
-	{"queue", NULL, 0, "", "messages that wait for their next hop", ask_queue},
+	{"reload", NULL, 0, 0, "", "read the configuration and its files again", cli_reload},
+	{"status", NULL, 0, 0, "", "what the daemon is and does", ask_status},
+	{"sessions", NULL, 0, 0, "", "sessions at this moment", ask_sessions},
+	{"stats", NULL, 0, 0, "", "counters and gauges; zeros only with --all", cli_stats},
+	{"queue", NULL, 0, 0, "", "messages that wait for their next hop", ask_queue},
+	{"trace", NULL, 0, 1, "[CONNECTION]", "the latest events of TCP connections", cli_trace},
 };
 
 enum { OPT_JSON = 256, OPT_ALL, OPT_FILE, OPT_NO_SCRAM, OPT_PASSWORD_STDIN, OPT_COST };
@@ -170,7 +171,8 @@ static int run(struct cli *c, int words, char **word)
 			continue;
 		c->arguments = words - used;
 		c->argument = word + used;
-		if (c->arguments == command->arguments)
+		if (c->arguments >= command->arguments &&
+		    c->arguments <= command->arguments + command->optional)
 			return command->run(c);
 		fprintf(stderr, "usage: posternctl %s%s%s %s\n", command->word,
 			used == 2 ? " " : "", used == 2 ? command->sub : "", command->usage);

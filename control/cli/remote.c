@@ -50,9 +50,10 @@ static int dial(const char *path)
 	return fd;
 }
 
-static json_t *exchange(int fd, const char *name, const char *path)
+/* Takes request. */
+static json_t *exchange(int fd, json_t *request, const char *path)
 {
-	json_t *request = json_pack("{s:s}", "command", name), *reply = NULL;
+	json_t *reply = NULL;
 	char *line = NULL;
 	size_t room = 0;
 	FILE *f = fdopen(fd, "r+");
@@ -75,15 +76,17 @@ static json_t *exchange(int fd, const char *name, const char *path)
 	return reply;
 }
 
-/* The result, owned by the caller; NULL with the reason on stderr. */
-static json_t *ask(const struct cli *c, const char *name)
+/* The result of a command about one thing, or without one; owned by the caller; NULL with the
+ * reason on stderr. */
+static json_t *ask_about(const struct cli *c, const char *name, const char *key, const char *value)
 {
 	char path[512];
 
 	if (!cli_socket(c, path, sizeof(path)))
 		return NULL;
 	int fd = dial(path);
-	json_t *reply = fd >= 0 ? exchange(fd, name, path) : NULL;
+	json_t *request = fd >= 0 ? json_pack("{s:s, s:s*}", "command", name, key, value) : NULL;
+	json_t *reply = fd >= 0 ? exchange(fd, request, path) : NULL;
 	if (reply == NULL)
 		return NULL;
 	json_t *result = NULL;
@@ -95,6 +98,11 @@ static json_t *ask(const struct cli *c, const char *name)
 	}
 	json_decref(reply);
 	return result;
+}
+
+static json_t *ask(const struct cli *c, const char *name)
+{
+	return ask_about(c, name, "about", NULL);
 }
 
 static int print(const struct cli *c, json_t *result)
@@ -114,6 +122,13 @@ static int print(const struct cli *c, json_t *result)
 int cli_ask(const struct cli *c, const char *name)
 {
 	return print(c, ask(c, name));
+}
+
+int cli_trace(const struct cli *c)
+{
+	const char *which = c->arguments > 0 ? c->argument[0] : NULL;
+
+	return print(c, ask_about(c, "trace", "connection", which));
 }
 
 /* Faults go to stderr, one a line, and make the command fail. */

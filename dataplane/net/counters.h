@@ -52,6 +52,9 @@
 	X(net, no_route, "packets", "packets dropped: no route to the destination")                \
 	X(net, oversized, "packets", "packets dropped: larger than the port's MTU")                \
 	X(net, no_buffer, "packets", "times no packet buffer was free")                            \
+	X(net, mld_queries_in, "packets", "multicast listener queries answered")                   \
+	X(net, mld_reports_out, "packets", "multicast listener reports sent")                      \
+	X(net, rss_disagreed, "packets", "segments whose hardware hash was not ours")              \
 	X(net, handed_over, "packets", "packets handed to the worker that owns their flow")        \
 	X(net, handover_full, "packets", "packets dropped: the owner's ring was full")
 

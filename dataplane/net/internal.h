@@ -7,16 +7,18 @@
 #include "dataplane/net/neighbor.h"
 #include "dataplane/net/net.h"
 #include "dataplane/net/reassembly.h"
+#include "dataplane/net/rss.h"
 #include "dataplane/net/steer.h"
 #include "dataplane/net/wire.h"
 
+#include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
 #include <stdatomic.h>
 
 enum {
-	BURST = 32,
+	BURST = NET_BURST,
 	TX_QUEUE = 128,       /* frames a worker keeps for a port that is full */
 	WAITING_PACKETS = 64, /* packets a worker keeps for next hops being resolved */
 	HANDOVER_SLOTS = 1024,
@@ -32,8 +34,10 @@ struct net_port {
 	struct net_address addresses[PORT_ADDRESSES];
 	_Atomic uint8_t address_state[PORT_ADDRESSES];
 	unsigned n_addresses;
-	bool ip6;    /* has IPv6 addresses */
-	uint16_t id; /* DPDK's */
+	bool ip6;               /* has IPv6 addresses */
+	bool rss;               /* hashes with our key into our buckets, or so it said */
+	uint64_t mld1_until_us; /* worker 0: a querier of MLDv1 was heard */
+	uint16_t id;            /* DPDK's */
 	bool started;
 	uint8_t mac[MAC_BYTES];
 	struct neighbor_table *neighbors;
@@ -50,6 +54,7 @@ struct net {
 	struct rte_ring *handover[EAL_MAX_WORKERS]; /* by owner; many producers */
 	struct ring *wants; /* other workers -> worker 0: struct want to be resolved */
 	struct steer steer;
+	bool sums_tcp;
 };
 
 /* A question to worker 0; the asker's slot again once busy is false. */
@@ -66,19 +71,30 @@ struct waiting {
 	uint64_t since_us;
 };
 
+/* Segments of the burst that is being received, with the packets they lie in. */
+struct pending {
+	struct net_segment segment[BURST];
+	struct rte_mbuf *mbuf[BURST];
+	struct net_port *port[BURST];
+	unsigned n;
+};
+
 struct net_worker {
 	struct shard *shard;
 	struct net *net;
 	struct net_upper upper;
+	struct pending pending;
 	struct rte_mbuf *tx[EAL_MAX_PORTS][TX_QUEUE];
 	unsigned n_tx[EAL_MAX_PORTS];
 	uint64_t tx_stuck_since_us[EAL_MAX_PORTS]; /* 0: flowing */
 	struct waiting waiting[WAITING_PACKETS];
 	unsigned n_waiting;
 	struct want wants[WANT_SLOTS];
-	struct timer sweep_timer; /* worker 0 */
-	unsigned dad_rounds;      /* worker 0: seconds since the start, while it counts */
-	uint64_t icmp_second;     /* rate limit of echo replies */
+	struct rss_trust trust[EAL_MAX_PORTS][2]; /* IPv4, IPv6 */
+	struct timer sweep_timer;                 /* worker 0 */
+	struct timer mld_timer;                   /* worker 0: a query waits for its answer */
+	unsigned dad_rounds;  /* worker 0: seconds since the start, while it counts */
+	uint64_t icmp_second; /* rate limit of echo replies */
 	unsigned icmp_this_second;
 	struct reassembly reassembly;
 	uint64_t counters[net_counter_count];
@@ -125,6 +141,14 @@ unsigned resolve_serve_wants(struct net_worker *w);
 /* Worker 0: the entry has answered. */
 void resolve_learn(struct net_worker *w, struct neighbor *n, const uint8_t mac[MAC_BYTES]);
 
+/* rss.c: what of our steering the port takes, into its configuration; then its table */
+int rss_configure(const struct net *n, struct net_port *p, const struct rte_eth_dev_info *info,
+		  struct rte_eth_conf *conf);
+int rss_fill_table(const struct net *n, struct net_port *p);
+/* The worker that owns the segment. */
+unsigned rss_owner(struct net_worker *w, struct net_port *p, const struct rte_mbuf *m,
+		   const struct ip_view *ip);
+
 /* arp.c, worker 0 */
 void arp_input(struct net_worker *w, struct net_port *p, const uint8_t *packet, size_t n);
 void arp_ask(struct net_worker *w, struct net_port *p, const struct ip_addr *ip);
@@ -135,9 +159,18 @@ void ndp_input(struct net_worker *w, struct net_port *p, const struct ip_view *i
 void ndp_ask(struct net_worker *w, struct net_port *p, const struct ip_addr *ip);
 /* Duplicate address detection: second 0 asks, second 1 takes the addresses into use. */
 void ndp_detect_duplicates(struct net_worker *w, struct net_port *p, unsigned second);
+/* Neighbour discovery and multicast listener queries. */
 bool ndp_is_message(const struct ip_view *ip);
+/* The group of an address' neighbour solicitations, and a group's MAC (RFC 2464 section 7). */
+void ndp_solicited_node(const uint8_t address[16], uint8_t group[16]);
+void ndp_group_mac(const uint8_t group[16], uint8_t mac[MAC_BYTES]);
 /* Whether an IPv6 multicast destination is one of our groups. */
 bool ndp_our_group(const struct net_port *p, const uint8_t destination[16]);
+
+/* mld.c, worker 0 */
+void mld_start(struct net_worker *w);
+void mld_report(struct net_worker *w, struct net_port *p, bool joined);
+void mld_query(struct net_worker *w, struct net_port *p, const struct ip_view *ip);
 
 /* icmp.c, icmp6.c */
 void icmp_input(struct net_worker *w, const struct ip_view *ip);

@@ -8,6 +8,7 @@
 #include "dataplane/net/internal.h"
 
 enum {
+	MLD_QUERY = 130, /* mld.c */
 	ND_SOLICIT = 135,
 	ND_ADVERTISE = 136,
 	ND_BYTES = 24,       /* type to target address */
@@ -22,7 +23,7 @@ enum {
 static const uint8_t unspecified[16];
 static const uint8_t all_nodes[16] = {0xff, 0x02, [15] = 1};
 
-static void solicited_node(const uint8_t address[16], uint8_t group[16])
+void ndp_solicited_node(const uint8_t address[16], uint8_t group[16])
 {
 	static const uint8_t prefix[13] = {0xff, 0x02, [11] = 1, [12] = 0xff};
 
@@ -31,7 +32,7 @@ static void solicited_node(const uint8_t address[16], uint8_t group[16])
 }
 
 /* RFC 2464 section 7 */
-static void group_mac(const uint8_t group[16], uint8_t mac[MAC_BYTES])
+void ndp_group_mac(const uint8_t group[16], uint8_t mac[MAC_BYTES])
 {
 	mac[0] = mac[1] = 0x33;
 	memcpy(mac + 2, group + 12, 4);
@@ -46,7 +47,7 @@ bool ndp_our_group(const struct net_port *p, const uint8_t destination[16])
 	for (unsigned k = 0; k < p->n_addresses; k++) {
 		if (p->addresses[k].addr.family != 6)
 			continue;
-		solicited_node(p->addresses[k].addr.byte, group);
+		ndp_solicited_node(p->addresses[k].addr.byte, group);
 		if (memcmp(destination, group, 16) == 0)
 			return true;
 	}
@@ -56,7 +57,8 @@ bool ndp_our_group(const struct net_port *p, const uint8_t destination[16])
 bool ndp_is_message(const struct ip_view *ip)
 {
 	return ip->addr_bytes == 16 && ip->protocol == PROTOCOL_ICMP6 && ip->payload_bytes > 0 &&
-	       (ip->payload[0] == ND_SOLICIT || ip->payload[0] == ND_ADVERTISE);
+	       (ip->payload[0] == ND_SOLICIT || ip->payload[0] == ND_ADVERTISE ||
+		ip->payload[0] == MLD_QUERY);
 }
 
 struct message {
@@ -105,8 +107,8 @@ static void solicit(struct net_worker *w, struct net_port *p, const uint8_t *sou
 		.to_mac = mac,
 	};
 
-	solicited_node(target, group);
-	group_mac(group, mac);
+	ndp_solicited_node(target, group);
+	ndp_group_mac(group, mac);
 	nd_send(w, p, &g);
 	net_count(w, net_nd_solicitations_out);
 }
@@ -141,7 +143,7 @@ void ndp_detect_duplicates(struct net_worker *w, struct net_port *p, unsigned se
 			.to_mac = mac,
 		};
 		atomic_store(&p->address_state[k], ADDRESS_READY);
-		group_mac(all_nodes, mac);
+		ndp_group_mac(all_nodes, mac);
 		nd_send(w, p, &g);
 	}
 }
@@ -202,7 +204,7 @@ static void solicitation(struct net_worker *w, struct net_port *p, const struct 
 		struct ip_addr from = addr_of(ip->source, 16);
 		resolve_learn(w, neighbor_entry(p->neighbors, &from, true), mac);
 	}
-	group_mac(all_nodes, group);
+	ndp_group_mac(all_nodes, group);
 	struct message g = {
 		.type = ND_ADVERTISE,
 		.flags = anonymous ? FLAG_OVERRIDE : FLAG_OVERRIDE | FLAG_SOLICITED,
@@ -249,6 +251,10 @@ void ndp_input(struct net_worker *w, struct net_port *p, const struct ip_view *i
 	bool is_solicitation = ip->payload[0] == ND_SOLICIT, options_good = false;
 	const uint8_t *mac = NULL;
 
+	if (ip->payload[0] == MLD_QUERY) {
+		mld_query(w, p, ip);
+		return;
+	}
 	if (good)
 		mac = find_option(ip, is_solicitation ? OPTION_SOURCE : OPTION_TARGET,
 				  &options_good);

@@ -6,7 +6,7 @@
  * segments to struct net_upper; frames to the port.
  *
  * Owner: struct net one a process (main thread); struct net_worker one a worker.
- *        A received packet is borrowed by net_upper.segment() for the call.
+ *        Received packets are borrowed by net_upper.segments() for the call.
  * Runs on: net_create() main thread; everything with a net_worker on that worker.
  * Errors: the peer's are counted (counters.h); the environment's are -errno with a text.
  * Source: RFC 1122, 8504 (hosts), 826, 791, 792, 8200, 4861, 4862, 4443.
@@ -33,6 +33,13 @@ struct net_address {
 	uint8_t prefix;
 };
 
+/* Who finds out which worker owns a segment. */
+enum net_steering {
+	NET_STEERING_AUTO,     /* the port, once its hash has proved to be ours; else software */
+	NET_STEERING_RSS,      /* the same; the port must take our key */
+	NET_STEERING_SOFTWARE, /* the port's hash is not used */
+};
+
 struct net_port_config {
 	const char *device; /* as the operator wrote it */
 	struct net_address addresses[NET_MAX_ADDRESSES];
@@ -45,6 +52,7 @@ struct net_port_config {
 	unsigned n_routes;
 	uint16_t mtu;
 	uint16_t vlan; /* 0: untagged */
+	enum net_steering steering;
 };
 
 struct net_config {
@@ -57,6 +65,8 @@ struct net_config {
 int net_create(struct net **n, const struct net_config *c, char *error, size_t error_bytes);
 /* Stops and closes the ports.  Workers must be gone. */
 void net_destroy(struct net *n);
+
+enum { NET_BURST = 32 };
 
 struct net_segment {
 	struct ip_addr source, destination;
@@ -76,8 +86,9 @@ struct net_flow {
 /* The transport above, on one worker; all members are set. */
 struct net_upper {
 	void *arg;
-	/* false: the segment's checksum was wrong */
-	bool (*segment)(void *arg, const struct net_segment *s);
+	/* The segments of a burst, at most NET_BURST, in their order; bit i of the answer: the
+	 * checksum of the ith was wrong. */
+	uint32_t (*segments)(void *arg, const struct net_segment *s, unsigned n);
 	/* A packet of ours could not be delivered; ports in host order. */
 	void (*unreachable)(void *arg, const struct ip_addr *local, uint16_t local_port,
 			    const struct ip_addr *peer, uint16_t peer_port);
@@ -106,6 +117,8 @@ void net_send(struct net_worker *w, struct net_buffer *b, unsigned bytes, const 
 /* Whether packets of the flow, as received, belong to this worker. */
 bool net_owns_flow(const struct net_worker *w, const struct ip_addr *local, uint16_t local_port,
 		   const struct ip_addr *peer, uint16_t peer_port);
+/* Every port sums up TCP segments: net_send() wants only the pseudo header's sum in them. */
+bool net_sums_tcp(const struct net *n);
 /* Our address towards the destination: in the port that routes there. */
 bool net_source_for(const struct net *n, const struct ip_addr *to, struct ip_addr *source);
 

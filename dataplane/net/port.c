@@ -3,7 +3,6 @@
 #include "dataplane/net/internal.h"
 
 #include <errno.h>
-#include <rte_ethdev.h>
 #include <rte_mbuf_pool_ops.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +33,11 @@ static int port_queues(struct net *n, struct net_port *p)
 	if (rc < 0)
 		return rc;
 	conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_CHECKSUM;
+	conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+	n->sums_tcp = n->sums_tcp && conf.txmode.offloads != 0;
+	rc = rss_configure(n, p, &info, &conf);
+	if (rc < 0)
+		return rc;
 	rc = rte_eth_dev_configure(p->id, (uint16_t)n->n_workers, (uint16_t)n->n_workers, &conf);
 	for (uint16_t q = 0; rc >= 0 && q < n->n_workers; q++) {
 		rc = rte_eth_rx_queue_setup(p->id, q, RX_DESCRIPTORS, SOCKET_ID_ANY, NULL,
@@ -41,7 +45,7 @@ static int port_queues(struct net *n, struct net_port *p)
 		if (rc >= 0)
 			rc = rte_eth_tx_queue_setup(p->id, q, TX_DESCRIPTORS, SOCKET_ID_ANY, NULL);
 	}
-	return rc;
+	return rc < 0 ? rc : rss_fill_table(n, p);
 }
 
 /* Our addresses, and for IPv6 the link-local one made of the MAC (RFC 4291 appendix A). */
@@ -92,6 +96,13 @@ static int port_start(struct net *n, struct net_port *p, char *error, size_t err
 		rc = rte_eth_dev_start(p->id);
 	if (rc >= 0)
 		rc = rte_eth_macaddr_get(p->id, &mac);
+	if (rc == -ENOTSUP && p->config.steering == NET_STEERING_RSS) {
+		snprintf(error, error_bytes,
+			 "dataplane.ports: %s: steering: rss, but this port does not take our hash "
+			 "key and table; use auto",
+			 p->config.device);
+		return rc;
+	}
 	if (rc < 0) {
 		snprintf(error, error_bytes,
 			 "dataplane.ports: %s: cannot be started with %u queues and mtu %u: %s",
@@ -162,6 +173,7 @@ int net_create(struct net **out, const struct net_config *c, char *error, size_t
 		return -ENOMEM;
 	n->n_ports = c->n_ports;
 	n->n_workers = c->n_workers;
+	n->sums_tcp = true;
 	int rc = pools_create(n, c->packets);
 	if (rc < 0)
 		snprintf(error, error_bytes,
@@ -291,6 +303,11 @@ struct net_port *route(const struct net *n, const struct ip_addr *to, struct ip_
 		}
 	}
 	return NULL;
+}
+
+bool net_sums_tcp(const struct net *n)
+{
+	return n->sums_tcp;
 }
 
 bool net_source_for(const struct net *n, const struct ip_addr *to, struct ip_addr *source)

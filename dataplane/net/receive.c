@@ -1,8 +1,6 @@
 /* receive.c - from a port's queue to the transport, or to the worker that owns the flow */
 #include "dataplane/net/internal.h"
 
-#include <rte_ethdev.h>
-
 static const enum net_counter ip4_counter[] = {
 	[IP4_GOOD] = net_ip4_in,
 	[IP4_TRUNCATED] = net_ip4_truncated,
@@ -56,10 +54,33 @@ static bool vouched(const struct rte_mbuf *m, uint64_t mask, uint64_t good)
 	return (m->ol_flags & mask) == good;
 }
 
-static void tcp_deliver(struct net_worker *w, struct net_port *p, const struct ip_view *ip,
+/* What is pending goes up, and its packets are free again. */
+static void segments_up(struct net_worker *w)
+{
+	struct pending *q = &w->pending;
+
+	if (q->n == 0)
+		return;
+	uint32_t bad = w->upper.segments(w->upper.arg, q->segment, q->n);
+	for (unsigned i = 0; i < q->n; i++) {
+		bool good = (bad >> i & 1) == 0;
+		port_note_checksum(q->port[i], good);
+		if (!good)
+			net_count(w, net_tcp_bad_checksum);
+		rte_pktmbuf_free(q->mbuf[i]);
+	}
+	q->n = 0;
+}
+
+/* Takes the packet. */
+static void tcp_deliver(struct net_worker *w, struct frame *f, const struct ip_view *ip,
 			bool checksum_good)
 {
-	struct net_segment s = {
+	struct pending *q = &w->pending;
+
+	q->port[q->n] = f->port;
+	q->mbuf[q->n] = f->mbuf;
+	q->segment[q->n++] = (struct net_segment){
 		.source = addr_of(ip->source, ip->addr_bytes),
 		.destination = addr_of(ip->destination, ip->addr_bytes),
 		.bytes = ip->payload,
@@ -67,15 +88,13 @@ static void tcp_deliver(struct net_worker *w, struct net_port *p, const struct i
 		.tos = ip->tos,
 		.checksum_good = checksum_good,
 	};
-	bool good = w->upper.segment(w->upper.arg, &s);
-
-	port_note_checksum(p, good);
-	if (!good)
-		net_count(w, net_tcp_bad_checksum);
+	f->mbuf = NULL;
+	if (q->n == BURST)
+		segments_up(w);
 }
 
 /* The worker whose packet this is. */
-static unsigned owner_of(struct net_worker *w, const struct ip_view *ip)
+static unsigned owner_of(struct net_worker *w, const struct frame *f, const struct ip_view *ip)
 {
 	if (ndp_is_message(ip))
 		return 0;
@@ -83,22 +102,21 @@ static unsigned owner_of(struct net_worker *w, const struct ip_view *ip)
 		return icmp_owner(w, ip);
 	if (ip->protocol != PROTOCOL_TCP || ip->payload_bytes < 4)
 		return w->shard->index;
-	return steer_owner(&w->net->steer, ip->source, ip->destination, ip->addr_bytes,
-			   ip->payload);
+	return rss_owner(w, f->port, f->mbuf, ip);
 }
 
 /* A whole datagram that is ours. */
-static void deliver(struct net_worker *w, struct net_port *p, const struct ip_view *ip,
+static void deliver(struct net_worker *w, struct frame *f, const struct ip_view *ip,
 		    bool checksum_good)
 {
 	bool six = ip->addr_bytes == 16;
 
 	if (ip->protocol == PROTOCOL_TCP)
-		tcp_deliver(w, p, ip, checksum_good);
+		tcp_deliver(w, f, ip, checksum_good);
 	else if (!six && ip->protocol == PROTOCOL_ICMP)
 		icmp_input(w, ip);
 	else if (ndp_is_message(ip))
-		ndp_input(w, p, ip);
+		ndp_input(w, f->port, ip);
 	else if (six && ip->protocol == PROTOCOL_ICMP6)
 		icmp6_input(w, ip);
 	else
@@ -166,19 +184,20 @@ static void fragment_input(struct net_worker *w, struct frame *f, struct ip_view
 	if (v != REASSEMBLY_WHOLE)
 		return;
 	net_count(w, net_reassembled);
-	unsigned owner = owner_of(w, ip);
+	unsigned owner = owner_of(w, f, ip);
 	if (owner != w->shard->index)
 		hand_over_whole(w, f, ip, owner);
 	else
-		deliver(w, f->port, ip, false);
+		deliver(w, f, ip, false);
+	segments_up(w); /* the datagram lies in memory of the reassembly */
 }
 
 static void whole_input(struct net_worker *w, struct frame *f, const struct ip_view *ip)
 {
-	if (!f->handed_over && hand_over(w, f, owner_of(w, ip)))
+	if (!f->handed_over && hand_over(w, f, owner_of(w, f, ip)))
 		return;
 	net_count(w, ip->addr_bytes == 16 ? net_ip6_in : net_ip4_in);
-	deliver(w, f->port, ip,
+	deliver(w, f, ip,
 		vouched(f->mbuf, RTE_MBUF_F_RX_L4_CKSUM_MASK, RTE_MBUF_F_RX_L4_CKSUM_GOOD));
 }
 
@@ -285,6 +304,7 @@ static unsigned receive_handed_over(struct net_worker *w)
 		else
 			rte_pktmbuf_free(burst[i]);
 	}
+	segments_up(w);
 	return n;
 }
 
@@ -305,6 +325,7 @@ unsigned net_receive(void *net_worker)
 		counter_add(&w->counters[net_bytes_in], bytes);
 		for (uint16_t k = 0; k < n; k++)
 			frame_input(w, p, burst[k], false);
+		segments_up(w);
 		work += n;
 	}
 	if (w->shard->index == 0 && w->net->n_workers > 1)

@@ -79,8 +79,10 @@ static void sweep_tick(struct timer *t)
 	if (w->dad_rounds <= 2)
 		w->dad_rounds++;
 	for (unsigned i = 0; i < w->net->n_ports; i++) {
-		if (w->dad_rounds <= 2)
+		if (w->dad_rounds <= 2) {
 			ndp_detect_duplicates(w, &w->net->ports[i], w->dad_rounds);
+			mld_report(w, &w->net->ports[i], true);
+		}
 		sweep(w, &w->net->ports[i]);
 	}
 	timer_arm(w->shard->timers, t, w->shard->now_us + REQUEST_INTERVAL_US);
@@ -88,10 +90,12 @@ static void sweep_tick(struct timer *t)
 
 void resolve_start(struct net_worker *w)
 {
+	mld_start(w);
 	timer_init(&w->sweep_timer, sweep_tick);
 	timer_arm(w->shard->timers, &w->sweep_timer, w->shard->now_us + REQUEST_INTERVAL_US);
 	for (unsigned i = 0; i < w->net->n_ports; i++) {
 		arp_announce(w, &w->net->ports[i]);
+		mld_report(w, &w->net->ports[i], true);
 		ndp_detect_duplicates(w, &w->net->ports[i], 0);
 	}
 }

@@ -41,11 +41,15 @@ uint32_t steer_hash(const struct steer *s, const uint8_t *source, const uint8_t 
 	return h;
 }
 
+unsigned steer_bucket_owner(const struct steer *s, uint32_t hash)
+{
+	return hash % STEER_BUCKETS % s->n_workers;
+}
+
 unsigned steer_owner(const struct steer *s, const uint8_t *source, const uint8_t *destination,
 		     unsigned n, const uint8_t *ports)
 {
 	if (s->n_workers == 1)
 		return 0;
-	uint32_t h = steer_hash(s, source, destination, n, ports);
-	return (unsigned)((uint64_t)h * s->n_workers >> 32);
+	return steer_bucket_owner(s, steer_hash(s, source, destination, n, ports));
 }

@@ -13,8 +13,9 @@
 
 #include <stdint.h>
 
-/* IPv6: 16 + 16 + 4 octets; the key covers 32 bits more. */
-enum { STEER_TUPLE_BYTES = 36, STEER_KEY_BYTES = 40 };
+/* IPv6: 16 + 16 + 4 octets; the key covers 32 bits more.  The low bits of the hash choose a
+ * bucket and the bucket a worker, because a NIC's redirection table works so. */
+enum { STEER_TUPLE_BYTES = 36, STEER_KEY_BYTES = 40, STEER_BUCKETS = 128 };
 
 struct steer {
 	unsigned n_workers;
@@ -27,6 +28,8 @@ void steer_init(struct steer *s, const uint8_t key[STEER_KEY_BYTES], unsigned n_
  * peer first. */
 uint32_t steer_hash(const struct steer *s, const uint8_t *source, const uint8_t *destination,
 		    unsigned n, const uint8_t *ports);
+/* The index of the worker that owns the flows of this hash. */
+unsigned steer_bucket_owner(const struct steer *s, uint32_t hash);
 /* The index of the worker that owns the flow. */
 unsigned steer_owner(const struct steer *s, const uint8_t *source, const uint8_t *destination,
 		     unsigned n, const uint8_t *ports);

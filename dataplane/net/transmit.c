@@ -1,7 +1,6 @@
 /* transmit.c - from an IP packet to the port: route, frame, one burst a turn */
 #include "dataplane/net/internal.h"
 
-#include <rte_ethdev.h>
 #include <stdlib.h>
 
 enum { STUCK_LIMIT_US = 100000 };
@@ -29,8 +28,10 @@ void net_worker_destroy(struct net_worker *w)
 		rte_pktmbuf_free_bulk(w->tx[i], w->n_tx[i]);
 	for (unsigned i = 0; i < w->n_waiting; i++)
 		rte_pktmbuf_free(w->waiting[i].mbuf);
-	if (w->shard->index == 0)
+	if (w->shard->index == 0) {
 		timer_cancel(w->shard->timers, &w->sweep_timer);
+		timer_cancel(w->shard->timers, &w->mld_timer);
+	}
 	free(w);
 }
 
@@ -71,6 +72,18 @@ void net_buffer_drop(struct net_buffer *b)
 	rte_pktmbuf_free(b->mbuf);
 }
 
+/* The port completes the checksum of a TCP segment. */
+static void ask_for_sum(struct rte_mbuf *m, const uint8_t *ip)
+{
+	bool six = ip[0] >> 4 == 6;
+
+	if ((six ? ip[6] : ip[9]) != PROTOCOL_TCP)
+		return;
+	m->l3_len = six ? IP6_BYTES : IP4_BYTES;
+	m->l4_len = (uint8_t)((ip[m->l3_len + 12] >> 4) * 4);
+	m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM | (six ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4);
+}
+
 void net_send(struct net_worker *w, struct net_buffer *b, unsigned bytes, const struct ip_addr *to)
 {
 	struct rte_mbuf *m = b->mbuf;
@@ -90,6 +103,8 @@ void net_send(struct net_worker *w, struct net_buffer *b, unsigned bytes, const 
 	}
 	m->data_len = (uint16_t)bytes;
 	m->pkt_len = bytes;
+	if (w->net->sums_tcp)
+		ask_for_sum(m, b->data);
 	resolve_output(w, p, m, &next_hop);
 }
 
@@ -140,6 +155,7 @@ void frame_output(struct net_worker *w, struct net_port *p, struct rte_mbuf *m,
 		rte_pktmbuf_free(m);
 		return;
 	}
+	m->l2_len = header;
 	memcpy(e, destination, MAC_BYTES);
 	memcpy(e + MAC_BYTES, p->mac, MAC_BYTES);
 	if (p->config.vlan != 0) {

@@ -11,6 +11,7 @@
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/state.h"
 #include "dataplane/tcp/timers.h"
+#include "dataplane/tcp/undo.h"
 
 enum { ROOM_SHARE = 3 }; /* `writable` waits for a third of the limit: no trickle */
 
@@ -53,6 +54,7 @@ static void advance(struct stream *s, const struct segment *g)
 	s->retries = s->probes = 0;
 	send_acked(s, g->ack - fin_acked);
 	hystart_acked(s, exact != 0 ? exact : echoed);
+	undo_advanced(s, g);
 	congestion_acked(s, acked);
 	sack_advance(s);
 	rack_cut(s);
@@ -113,6 +115,7 @@ void input_ack(struct stream *s, const struct segment *g)
 		congestion_duplicate_ack(s);
 	}
 	if (sack && s->state != TCP_CLOSED) {
+		undo_acked(s, s->snd_una != una);
 		congestion_delivered(s, news);
 		rack_schedule(s);
 	}

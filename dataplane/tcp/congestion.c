@@ -7,6 +7,7 @@
 #include "dataplane/tcp/sack.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/undo.h"
 
 enum { CWND_CEILING = 1 << 30 };
 
@@ -73,6 +74,7 @@ static void recovery_acked(struct stream *s, uint32_t acked)
 
 	if (seq_ge(s->snd_una, s->active->recover)) {
 		s->flags &= ~(uint32_t)(F_RECOVERY | F_RETRANSMIT);
+		rack_recovered(s);
 		s->cwnd = (s->flags & F_SACK) != 0
 				  ? s->ssthresh
 				  : u32_min(s->ssthresh, u32_max(flight, s->mss) + s->mss);
@@ -101,66 +103,10 @@ void congestion_acked(struct stream *s, uint32_t acked)
 	s->cwnd = u32_min(s->cwnd, CWND_CEILING);
 }
 
-static struct undo *undo_of(const struct stream *s)
-{
-	return s->active != NULL && s->active->flight != NULL ? &s->active->flight->undo : NULL;
-}
-
-/* To be undone if every retransmission turns out to be needless: the path had only reordered. */
-static void remember(struct stream *s)
-{
-	struct undo *u = undo_of(s);
-
-	if (u != NULL)
-		*u = (struct undo){.cwnd = s->cwnd,
-				   .ssthresh = s->ssthresh,
-				   .from = s->snd_una,
-				   .armed = true};
-}
-
-static void forget_reduction(struct stream *s)
-{
-	struct undo *u = undo_of(s);
-
-	if (u != NULL)
-		u->armed = false;
-}
-
-void congestion_sent_again(struct stream *s, uint32_t n)
-{
-	struct undo *u = undo_of(s);
-
-	if (u != NULL && u->armed) {
-		u->again += n;
-		u->sent = true;
-	}
-}
-
-void congestion_duplicate_told(struct stream *s, uint32_t from, uint32_t to)
-{
-	struct undo *u = undo_of(s);
-
-	if (u == NULL || !u->armed || !u->sent)
-		return;
-	if (seq_lt(from, u->from) || seq_gt(to, s->active->recover))
-		return; /* the path's duplicate: nothing there was sent again */
-	u->again -= u32_min(u->again, to - from);
-	if (u->again > 0)
-		return;
-	count(s->stack, tcp_undone);
-	s->flags &= ~(uint32_t)(F_RECOVERY | F_RETRANSMIT);
-	s->flags |= F_REORDERED;
-	s->cwnd = u32_max(s->cwnd, u->cwnd);
-	s->ssthresh = u->ssthresh;
-	s->active->cubic.epoch_us = 0;
-	s->active->hystart = (struct hystart){0};
-	u->armed = false;
-}
-
 static void enter_recovery(struct stream *s)
 {
 	count(s->stack, tcp_fast_retransmits);
-	remember(s);
+	undo_remember(s, false);
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = s->ssthresh;
 	trace(s, TCP_EVENT_RECOVERY, s->ssthresh);
@@ -209,7 +155,7 @@ bool congestion_marked(struct stream *s)
 {
 	if (!may_recover(s))
 		return false;
-	forget_reduction(s);
+	undo_forget(s);
 	s->ssthresh = stream_congestion(s)->threshold(s, s->snd_nxt - s->snd_una, false);
 	s->cwnd = u32_min(s->cwnd, s->ssthresh);
 	return true;
@@ -222,11 +168,14 @@ void congestion_probe_repaired(struct stream *s)
 
 void congestion_timeout(struct stream *s)
 {
+	if (s->retries == 0 && may_recover(s))
+		undo_remember(s, true);
+	else
+		undo_forget(s);
 	if (s->retries == 0)
 		s->ssthresh = stream_congestion(s)->threshold(s, s->snd_max - s->snd_una, true);
 	s->cwnd = s->mss;
 	s->dupacks = 0;
-	forget_reduction(s);
 	s->flags &= ~(uint32_t)F_RECOVERY;
 	sack_forget(s);
 	rack_timeout(s);

@@ -14,6 +14,14 @@
 
 struct stream;
 
+/* RFC 9438; all zero: no epoch yet */
+struct cubic {
+	uint64_t epoch_us, grown_us; /* begin of the epoch; the last growth */
+	uint32_t k_ms;               /* until the curve is back at w_max */
+	uint32_t w_max, w_est;       /* bytes */
+	uint32_t w_prior;            /* cwnd at the loss */
+};
+
 struct congestion_ops {
 	const char *name;
 	/* acked bytes left the network while cwnd was the limit */
@@ -39,9 +47,6 @@ void congestion_delivered(struct stream *s, uint32_t delivered);
 bool congestion_marked(struct stream *s);
 /* A tail loss probe has repaired a loss that no recovery was told of. */
 void congestion_probe_repaired(struct stream *s);
-/* So many bytes went out again; the peer has told of from..to as having come twice. */
-void congestion_sent_again(struct stream *s, uint32_t n);
-void congestion_duplicate_told(struct stream *s, uint32_t from, uint32_t to);
 /* The retransmission timer has expired; called before retries counts it. */
 void congestion_timeout(struct stream *s);
 /* Nothing was sent for an RTO. */

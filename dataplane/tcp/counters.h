@@ -27,7 +27,7 @@
 	X(tcp, receive_no_memory, "segments", "segments dropped for want of a chunk")            \
 	X(tcp, discarded_bytes, "bytes", "bytes that arrived after the stream was closed here")  \
 	X(tcp, fast_retransmits, "events", "losses found without the timer")                     \
-	X(tcp, undone, "events", "reductions that were needless (RFC 3708)")                     \
+	X(tcp, undone, "events", "reductions that were needless (RFC 3522)")                     \
 	X(tcp, tail_probes, "segments", "tail loss probes due (RFC 8985)")                       \
 	X(tcp, bad_sack, "blocks", "SACK blocks of what was never sent or is acknowledged")      \
 	X(tcp, sack_full, "blocks", "SACK blocks ignored because too many holes were known")     \

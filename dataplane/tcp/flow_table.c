@@ -45,6 +45,15 @@ uint32_t flow_find(const struct flow_table *f, const struct flow_key *key, uint3
 	return FLOW_NONE;
 }
 
+uint32_t flow_guess(const struct flow_table *f, uint32_t hash)
+{
+	for (uint32_t i = hash & f->mask; f->slots[i].reference != 0; i = (i + 1) & f->mask) {
+		if (f->slots[i].tag == hash)
+			return f->slots[i].reference - 1;
+	}
+	return FLOW_NONE;
+}
+
 void flow_insert(struct flow_table *f, uint32_t hash, uint32_t reference)
 {
 	uint32_t i = hash & f->mask;

@@ -47,6 +47,13 @@ uint32_t flow_hash(const struct flow_table *f, const struct flow_key *key);
 /* FLOW_NONE if there is none; key_of gives the key behind a reference. */
 uint32_t flow_find(const struct flow_table *f, const struct flow_key *key, uint32_t hash,
 		   flow_key_of *key_of, const void *arg);
+/* The slot where a look-up begins is fetched; then the first reference there with that hash,
+ * perhaps of another key: FLOW_NONE if there is none. */
+static inline void flow_prefetch(const struct flow_table *f, uint32_t hash)
+{
+	__builtin_prefetch(&f->slots[hash & f->mask]);
+}
+uint32_t flow_guess(const struct flow_table *f, uint32_t hash);
 void flow_insert(struct flow_table *f, uint32_t hash, uint32_t reference);
 void flow_remove(struct flow_table *f, uint32_t hash, uint32_t reference);
 /* The slot of old gets another reference: a stream that becomes a TIME_WAIT entry. */

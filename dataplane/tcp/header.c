@@ -95,7 +95,10 @@ static bool transmit(struct tcp_stack *t, struct stream *s, const struct parts *
 	if (x->bytes > 0)
 		send_copy(s, x->seq, h + WIRE_TCP_BYTES + x->option_bytes, x->bytes);
 	uint64_t sum = checksum_pseudo(&from, &to, tcp_bytes);
-	uint16_t folded = checksum_finish(checksum_add(sum, h, tcp_bytes));
+	/* a port that sums wants the pseudo header's part, not complemented */
+	uint16_t folded = t->env.tx_checksum_offload
+				  ? (uint16_t)~checksum_finish(sum)
+				  : checksum_finish(checksum_add(sum, h, tcp_bytes));
 	memcpy(h + 16, &folded, 2);
 	t->env.send(t->env.arg, &b, ip + tcp_bytes, &to);
 	count(t, tcp_segments_out);

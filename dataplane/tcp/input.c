@@ -14,25 +14,64 @@
 /* RFC 7323 section 5.5: a timestamp older than this says nothing any more */
 enum { PAWS_IDLE_MS = 24 * 24 * 3600 * 1000 };
 
+static enum tcp_verdict arrive(struct tcp_stack *t, struct segment *g, uint32_t hash)
+{
+	uint32_t isn_above = 0, ref = stack_find(t, &g->key, hash);
+
+	if (ref == FLOW_NONE)
+		return listen_input(t, g, hash, NULL);
+	if ((ref & FLOW_TIME_WAIT) != 0) {
+		if (time_wait_input(t, ref & ~FLOW_TIME_WAIT, g, &isn_above))
+			return listen_input(t, g, hash, &isn_above);
+		return TCP_ACCEPTED;
+	}
+	struct stream *s = slab_object(t->streams, ref);
+	stream_touch(s);
+	return s->state == TCP_SYN_SENT ? input_syn_sent(s, g) : input_synchronized(s, g);
+}
+
 enum tcp_verdict tcp_input(struct tcp_stack *t, const struct tcp_packet *p)
 {
 	struct segment g;
 	enum tcp_verdict v = segment_parse(t, p, &g);
 
-	if (v != TCP_ACCEPTED)
-		return v;
-	uint32_t hash = flow_hash(&t->flows, &g.key), isn_above = 0;
-	uint32_t ref = stack_find(t, &g.key, hash);
-	if (ref == FLOW_NONE)
-		return listen_input(t, &g, hash, NULL);
-	if ((ref & FLOW_TIME_WAIT) != 0) {
-		if (time_wait_input(t, ref & ~FLOW_TIME_WAIT, &g, &isn_above))
-			return listen_input(t, &g, hash, &isn_above);
-		return TCP_ACCEPTED;
+	return v == TCP_ACCEPTED ? arrive(t, &g, flow_hash(&t->flows, &g.key)) : v;
+}
+
+/* All four lines: a segment reads or writes each of them. */
+static void fetch_stream(const struct tcp_stack *t, uint32_t hash)
+{
+	uint32_t ref = flow_guess(&t->flows, hash);
+
+	if (ref == FLOW_NONE || (ref & FLOW_TIME_WAIT) != 0)
+		return;
+	const uint8_t *s = slab_object(t->streams, ref);
+	for (unsigned line = 0; line < sizeof(struct stream); line += 64)
+		__builtin_prefetch(s + line, 1);
+}
+
+void tcp_input_burst(struct tcp_stack *t, const struct tcp_packet *p, unsigned n,
+		     enum tcp_verdict *verdict)
+{
+	struct segment g[TCP_BURST];
+	uint32_t hash[TCP_BURST];
+
+	assert(n <= TCP_BURST);
+	for (unsigned i = 0; i < n; i++) {
+		verdict[i] = segment_parse(t, &p[i], &g[i]);
+		if (verdict[i] != TCP_ACCEPTED)
+			continue;
+		hash[i] = flow_hash(&t->flows, &g[i].key);
+		flow_prefetch(&t->flows, hash[i]);
 	}
-	struct stream *s = slab_object(t->streams, ref);
-	stream_touch(s);
-	return s->state == TCP_SYN_SENT ? input_syn_sent(s, &g) : input_synchronized(s, &g);
+	for (unsigned i = 0; i < n && n > 1; i++) {
+		if (verdict[i] == TCP_ACCEPTED)
+			fetch_stream(t, hash[i]);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (verdict[i] == TCP_ACCEPTED)
+			verdict[i] = arrive(t, &g[i], hash[i]);
+	}
 }
 
 /* The SYN's round trip, when it was sent once: its timer tells when. */

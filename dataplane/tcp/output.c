@@ -12,6 +12,7 @@
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/timers.h"
+#include "dataplane/tcp/undo.h"
 
 uint16_t output_mss_to(const struct tcp_stack *t, const struct flow_key *peer, uint16_t bound)
 {
@@ -57,7 +58,7 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 	if (again) {
 		count(s->stack, tcp_retransmits);
 		trace(s, TCP_EVENT_RETRANSMIT, n);
-		congestion_sent_again(s, n);
+		undo_sent_again(s, n);
 	}
 	if (again && (s->flags & F_TIMING) != 0 && seq_lt(seq, s->active->timed_seq))
 		s->flags &= ~(uint32_t)F_TIMING; /* Karn's rule */
@@ -69,7 +70,9 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 	rack_sent(s, seq, end);
 	s->snd_max = seq_max(s->snd_max, end);
 	s->sent_ms = stack_now_ms(s->stack);
-	if (s->due_us[DUE_RETRANSMIT] == 0 || (s->flags & F_PERSIST) != 0)
+	/* The first hole goes again: the timer waits for the answer to that. */
+	bool head_again = again && seq == s->snd_una && (s->flags & F_RECOVERY) != 0;
+	if (s->due_us[DUE_RETRANSMIT] == 0 || (s->flags & F_PERSIST) != 0 || head_again)
 		timers_start_retransmit(s);
 	return true;
 }

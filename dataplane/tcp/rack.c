@@ -6,7 +6,7 @@
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
 
-enum { MAX_ACK_DELAY_US = 200000 };
+enum { MAX_ACK_DELAY_US = 200000, PATIENT_RECOVERIES = 16 };
 
 static struct flight *flight_of(const struct stream *s)
 {
@@ -171,6 +171,8 @@ uint32_t rack_delivered(struct stream *s, uint32_t from, uint32_t to)
 		if (k != NULL && ranges_covered(k->sacked, k->n, a, b) == b - a)
 			continue; /* nothing new */
 		learn_delivery(s, f, &f->run[i], b);
+		if (!f->run[i].again)
+			undo_original_told(s, b);
 		if (!f->run[i].again && !f->run[i].merged)
 			latest = now32(s) - f->run[i].at_us;
 		/* Step 3: an original that arrives behind a later one was only late. */
@@ -218,12 +220,33 @@ static bool threshold_reached(const struct stream *s)
 		(k->n >= threshold || sack_covered(s, s->snd_max) > (threshold - 1) * s->mss));
 }
 
+void rack_duplicate_told(struct stream *s)
+{
+	struct flight *f = flight_of(s);
+
+	if (f == NULL || (f->patience > 0 && seq_lt(s->snd_una, f->patience_until)))
+		return; /* once a round trip */
+	f->patience_until = s->snd_max;
+	f->patience_left = PATIENT_RECOVERIES;
+	if (f->patience < UINT8_MAX)
+		f->patience++;
+}
+
+void rack_recovered(struct stream *s)
+{
+	struct flight *f = flight_of(s);
+
+	if (f != NULL && f->patience_left > 0 && --f->patience_left == 0)
+		f->patience = 0;
+}
+
 /* Section 6.2, step 4 */
 static uint32_t reordering_window(const struct stream *s, const struct flight *f)
 {
 	if ((s->flags & F_REORDERED) == 0 && ((s->flags & F_RECOVERY) != 0 || threshold_reached(s)))
 		return 0;
-	return u32_min(f->min_rtt_us / 4, s->srtt_us);
+	uint64_t window = (uint64_t)(f->min_rtt_us / 4) * (1u + f->patience);
+	return window < s->srtt_us ? (uint32_t)window : s->srtt_us;
 }
 
 /* How far, from begin on, run r was sent before the latest delivered; begin: not at all. */

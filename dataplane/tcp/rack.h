@@ -14,12 +14,14 @@
 #ifndef DATAPLANE_TCP_RACK_H
 #define DATAPLANE_TCP_RACK_H
 
+#include "dataplane/tcp/undo.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
 struct stream;
 
-enum { FLIGHT_FEW = 14, FLIGHT_MOST = 256 };
+enum { FLIGHT_FEW = 10, FLIGHT_MOST = 256 };
 
 /* Sent last at at_us: from the end of the run before (the first: snd_una) up to `to`. */
 struct flight_run {
@@ -28,27 +30,22 @@ struct flight_run {
 	bool merged; /* of two: for a part of it at_us is too late */
 };
 
-/* What the last reduction took, until it turns out to have been right (RFC 3708). */
-struct undo {
-	uint32_t cwnd, ssthresh;
-	uint32_t from;    /* SND.UNA at the reduction */
-	uint32_t again;   /* bytes sent again since, and not told of as duplicates */
-	bool armed, sent; /* sent: something was sent again */
-};
-
 struct flight {
 	uint64_t due_us;     /* 0: off */
 	uint32_t at_us, end; /* of the latest sent that is known to be delivered; with known */
 	uint32_t rtt_us;     /* its round trip */
 	uint32_t min_rtt_us;
-	uint32_t probe_end; /* snd_max after the probe; with probing */
+	uint32_t probe_end;      /* snd_max after the probe; with probing */
+	uint32_t patience_until; /* with patience: a duplicate before this number counts no more */
 	uint16_t n;
 	bool known;
 	bool due_is_probe;
 	bool probing, probe_again; /* a probe is on its way; it was a retransmission */
-	struct undo undo;          /* congestion.c's */
-	struct flight_run *run;    /* few, or more->data */
-	struct chunk *more;        /* NULL: they fit */
+	uint8_t patience;          /* widens the reordering window so many times */
+	uint8_t patience_left;     /* recoveries until it ends */
+	struct undo undo;
+	struct flight_run *run; /* few, or more->data */
+	struct chunk *more;     /* NULL: they fit */
 	struct flight_run few[FLIGHT_FEW];
 };
 
@@ -74,6 +71,10 @@ void rack_expired(struct stream *s);
 void rack_timeout(struct stream *s);
 /* A probe goes out; again: it is a retransmission. */
 void rack_probe_sent(struct stream *s, bool again);
+
+/* A retransmission was needless: more patience; a recovery is over: less of it, some time. */
+void rack_duplicate_told(struct stream *s);
+void rack_recovered(struct stream *s);
 
 /* The end of a probe's episode (section 7.4). */
 void rack_probe_acked(struct stream *s, uint32_t ack, bool duplicate);

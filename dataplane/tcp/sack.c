@@ -7,6 +7,7 @@
 #include "dataplane/tcp/segment.h"
 #include "dataplane/tcp/seq.h"
 #include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/undo.h"
 
 static struct scoreboard *board(const struct stream *s)
 {
@@ -77,7 +78,7 @@ bool sack_learn(struct stream *s, const struct segment *g)
 		else if (!twice)
 			count(s->stack, tcp_bad_sack);
 		if (twice)
-			congestion_duplicate_told(s, b->from, b->to);
+			undo_duplicate_told(s, b->from, b->to);
 		duplicate |= twice;
 	}
 	return duplicate;

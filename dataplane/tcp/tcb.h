@@ -17,6 +17,7 @@
 #include "base/chunk.h"
 #include "base/list.h"
 #include "base/timer.h"
+#include "dataplane/tcp/congestion.h"
 #include "dataplane/tcp/flow_table.h"
 #include "dataplane/tcp/hystart.h"
 #include "dataplane/tcp/rack.h"
@@ -91,14 +92,6 @@ struct reorder {
 	struct range *range;             /* few, or more->data */
 	struct chunk *more;              /* NULL: they fit */
 	struct range few[REORDER_FEW];
-};
-
-/* RFC 9438; all zero: no epoch yet */
-struct cubic {
-	uint64_t epoch_us, grown_us; /* begin of the epoch; the last growth */
-	uint32_t k_ms;               /* until the curve is back at w_max */
-	uint32_t w_max, w_est;       /* bytes */
-	uint32_t w_prior;            /* cwnd at the loss */
 };
 
 /* Exists while data is queued either way. */
@@ -181,7 +174,7 @@ static_assert(offsetof(struct stream, srtt_us) == 128, "line 2");
 static_assert(offsetof(struct stream, link) == 192, "line 3");
 static_assert(sizeof(struct active) <= 192, "an active block is three cache lines");
 static_assert(sizeof(struct reorder) <= 256, "26 ranges in four cache lines");
-static_assert(sizeof(struct flight) <= 256, "14 runs in four cache lines");
+static_assert(sizeof(struct flight) <= 256, "10 runs in four cache lines");
 static_assert(sizeof(struct scoreboard) <= 256, "26 ranges in four cache lines");
 
 static inline unsigned snd_scale(const struct stream *s)

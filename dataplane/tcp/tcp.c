@@ -48,6 +48,7 @@ void tcp_config_default(struct tcp_config *c)
 		.window_scaling = true,
 		.rack = true,
 		.tlp = true,
+		.frto = true,
 		.prr = true,
 		.limited_transmit = true,
 		.duplicate_threshold = 3,

@@ -28,19 +28,22 @@ struct tcp_buffer {
 	uint8_t *data; /* first byte of the IP header */
 };
 
-/* What the stack needs from below; all members are set. */
+/* What the stack needs from below; all functions are set. */
 struct tcp_env {
 	void *arg;
 	/* false: no buffer now; the stack tries again from a timer or on the next event.
 	 * control: ACK, RST, SYN-ACK may draw from the reserved pool. */
 	bool (*get_buffer)(void *arg, struct tcp_buffer *b, unsigned bytes, bool control);
-	/* Sends the packet: IP header, TCP header and checksums complete.  Takes the buffer. */
+	/* Sends the packet: IP header, TCP header and checksums complete (but see below).  Takes
+	 * the buffer. */
 	void (*send)(void *arg, struct tcp_buffer *b, unsigned bytes, const struct ip_addr *to);
 	void (*drop_buffer)(void *arg, struct tcp_buffer *b);
 	/* Whether packets of this flow (as received: peer is source) belong to this worker; the
 	 * client role picks source ports by it. */
 	bool (*owns_flow)(void *arg, const struct ip_addr *local, uint16_t local_port,
 			  const struct ip_addr *peer, uint16_t peer_port);
+	/* send() has the port complete TCP checksums: it gets the pseudo header's sum in place. */
+	bool tx_checksum_offload;
 };
 
 /* Order (and padding) of the options in SYN and SYN-ACK, which RFC 9293 leaves free. */
@@ -95,6 +98,7 @@ struct tcp_config {
 	bool blackhole_detection;    /* smaller segments after timeouts in a row (RFC 4821) */
 	bool rack;                   /* loss by time (RFC 8985); false: by blocks (RFC 6675) */
 	bool tlp;                    /* probe the tail (RFC 8985 section 7) */
+	bool frto;                   /* needless timeouts found by ACKs (RFC 5682) */
 	bool prr;                    /* RFC 6937; false: cwnd falls at once (RFC 6675) */
 	bool limited_transmit;       /* RFC 3042 */
 	uint8_t duplicate_threshold; /* RFC 5681: 3 */
@@ -144,6 +148,11 @@ struct tcp_packet {
 };
 enum tcp_verdict { TCP_ACCEPTED, TCP_BAD_CHECKSUM, TCP_MALFORMED, TCP_NO_LISTENER, TCP_REFUSED };
 enum tcp_verdict tcp_input(struct tcp_stack *t, const struct tcp_packet *p);
+/* The same for n packets, at most TCP_BURST, in their order: what they need of the tables and tcbs
+ * is fetched for all of them before the first is taken. */
+enum { TCP_BURST = 32 };
+void tcp_input_burst(struct tcp_stack *t, const struct tcp_packet *p, unsigned n,
+		     enum tcp_verdict *verdict);
 /* End of a burst: events for the streams touched, then their segments and ACKs. */
 void tcp_flush(struct tcp_stack *t);
 /* An ICMP error or a failed ARP for a segment we sent: soft or hard error to its stream.

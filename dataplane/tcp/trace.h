@@ -14,6 +14,7 @@
 
 #include "base/slab.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct tcp_stack;
@@ -24,6 +25,7 @@ struct tcp_stack;
 	X(RETRANSMIT, "retransmit", "bytes")                            \
 	X(TIMEOUT, "timeout", "the timer that expired, us")             \
 	X(RECOVERY, "recovery", "the new ssthresh, bytes")              \
+	X(UNDONE, "undone", "cwnd, bytes: the reduction was needless")  \
 	X(TAIL_PROBE, "tail probe", "bytes in flight")                  \
 	X(MARKED, "marked", "the new cwnd, bytes")                      \
 	X(MSS, "mss", "the new segment size, bytes")                    \
@@ -47,5 +49,7 @@ struct tcp_traced {
 /* The latest n events of one stream (of: 0: of all), the oldest first; how many there are. */
 unsigned tcp_trace_read(const struct tcp_stack *t, handle_t of, struct tcp_traced *to, unsigned n);
 const char *tcp_event_name(enum tcp_event e);
+/* The value in words: "ESTABLISHED -> CLOSE_WAIT", "1448 bytes". */
+const char *tcp_event_text(const struct tcp_traced *e, char *text, size_t room);
 
 #endif

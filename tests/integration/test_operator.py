@@ -43,8 +43,8 @@ def test_wrong_type_is_named_with_what_is_allowed(lab):
 
 
 def test_what_this_version_lacks_is_refused_by_name(lab):
-    out = refused(lab, "-t", change={"mechanisms: [PLAIN, LOGIN]": "mechanisms: [SCRAM-SHA-256]"})
-    says(out, "auth.mechanisms", "SCRAM-SHA-256", "not available in this version")
+    out = refused(lab, "-t", change={"protocol: smtp": "protocol: lmtp"})
+    says(out, "protocol", "lmtp", "not available in this version")
 
 
 def test_a_core_that_does_not_exist_is_named(lab):
@@ -114,6 +114,21 @@ def test_status_sessions_stats_and_queue_are_answered(lab):
     assert status["queued"] == 1 and status["next_hops"][0]["down"], status
     says(lab.ctl("status"), "submit.example.net")
     says(lab.ctl("stats"), "smtp_messages")
+
+
+def test_trace_tells_of_connections_one_by_one(lab):
+    with Raw(lab, 465, login=True):
+        pass
+
+    def ended():
+        return [e for e in json.loads(lab.ctl("--json", "trace"))
+                if e["event"] == "state" and e["meaning"].endswith("-> CLOSED")]
+    one = wait_until(ended, 10)[0]["connection"]
+    events = json.loads(lab.ctl("--json", "trace", one))
+    assert {e["connection"] for e in events} == {one}, events
+    assert events[0]["meaning"] == "CLOSED -> SYN_RCVD", events
+    assert events[1]["meaning"] == "SYN_RCVD -> ESTABLISHED", events
+    says(lab.ctl("trace"), "SYN_RCVD -> ESTABLISHED")
 
 
 def test_metrics_have_help_and_worker_cycles(lab):

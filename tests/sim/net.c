@@ -27,6 +27,8 @@ struct host {
 	uint64_t link_free_us, last_arrival_us;
 	uint32_t burst_left;
 	uint64_t burst_until_us;
+	struct packet *arrived[TCP_BURST]; /* not yet given to tcp */
+	unsigned n_arrived;
 };
 
 struct net {
@@ -347,7 +349,7 @@ static void report_too_big(struct host *h, const struct packet *p, const struct 
 			   wire_get16(in->segment + 2), wire_get32(in->segment + 4), p->too_big);
 }
 
-static void input(struct host *h, const struct packet *p)
+static struct tcp_packet packet_of(const struct packet *p)
 {
 	bool ip4 = p->ip[0] >> 4 == 4;
 	unsigned header = ip4 ? WIRE_IP4_BYTES : WIRE_IP6_BYTES;
@@ -363,10 +365,36 @@ static void input(struct host *h, const struct packet *p)
 		memcpy(in.source.byte, p->ip + 8, 16);
 		memcpy(in.destination.byte, p->ip + 24, 16);
 	}
-	if (p->too_big != 0)
-		report_too_big(h, p, &in);
-	else
-		tcp_input(h->tcp, &in);
+	return in;
+}
+
+/* What has arrived since the last burst, in one. */
+static void burst_input(struct host *h)
+{
+	struct tcp_packet in[TCP_BURST];
+	enum tcp_verdict verdict[TCP_BURST];
+
+	for (unsigned i = 0; i < h->n_arrived; i++)
+		in[i] = packet_of(h->arrived[i]);
+	if (h->n_arrived > 0)
+		tcp_input_burst(h->tcp, in, h->n_arrived, verdict);
+	for (unsigned i = 0; i < h->n_arrived; i++)
+		free(h->arrived[i]);
+	h->n_arrived = 0;
+}
+
+/* Takes p. */
+static void input(struct host *h, struct packet *p)
+{
+	if (p->too_big != 0 || h->n_arrived == TCP_BURST)
+		burst_input(h);
+	if (p->too_big == 0) {
+		h->arrived[h->n_arrived++] = p;
+		return;
+	}
+	struct tcp_packet in = packet_of(p);
+	report_too_big(h, p, &in);
+	free(p);
 }
 
 void net_inject(struct net *n, unsigned host, const uint8_t *ip, size_t bytes)
@@ -386,15 +414,20 @@ static void deliver_due(struct net *n)
 {
 	while (n->heap.n > 0 && n->heap.packet[0]->when_us <= n->now_us) {
 		struct packet *p = heap_pop(&n->heap);
+		struct host *h = p->to >= 0 ? &n->host[p->to] : NULL;
 
-		if (p->to >= 0) {
-			struct host *h = &n->host[p->to];
-			input(h, p);
-			if (!random_hits(&n->random, n->o.conditions.hold_burst))
-				tcp_flush(h->tcp);
+		if (h == NULL) {
+			free(p);
+			continue;
 		}
-		free(p);
+		input(h, p);
+		if (!random_hits(&n->random, n->o.conditions.hold_burst)) {
+			burst_input(h);
+			tcp_flush(h->tcp);
+		}
 	}
+	for (unsigned i = 0; i < NET_HOSTS; i++)
+		burst_input(&n->host[i]);
 }
 
 /* What the test called since the last step becomes packets. */

@@ -57,6 +57,7 @@ struct script {
 	uint8_t tos;              /* of the peer's segments */
 	bool spoil_checksum;      /* of the next segment in */
 	bool no_buffers;          /* get_buffer() says no */
+	bool offload;             /* a port completes the checksums, as told by tcp_env */
 	enum tcp_verdict verdict; /* of the last segment in */
 
 	struct script_segment *out;

@@ -116,6 +116,7 @@ static struct tcp_config core_config(const struct tcpe_config *c)
 	to.hystart = c->hystart;
 	to.rack = c->rack;
 	to.tlp = c->tlp;
+	to.frto = c->frto;
 	to.prr = c->prr;
 	to.limited_transmit = c->limited_transmit;
 	to.duplicate_threshold = c->dupthresh;

@@ -149,8 +149,15 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.dataplane.memory, 128 << 20);
 	assert_int_equal(c.dataplane.limits.sessions, 5000);
 	assert_int_equal(c.dataplane.port[0].mtu, 1500);
+	assert_int_equal(c.dataplane.tcp.congestion, CONFIG_CONGESTION_CUBIC);
+	assert_int_equal(c.dataplane.tcp.ecn, CONFIG_ECN_ACCEPT);
+	assert_int_equal(c.dataplane.tcp.syn_cookies, CONFIG_COOKIES_PRESSURE);
+	assert_int_equal(c.dataplane.tcp.hystart, CONFIG_ON);
+	assert_int_equal(c.dataplane.tcp.keepalive_us, 7200ull * 1000000);
 	assert_int_equal(c.listener[0].tls, CONFIG_TLS_IMPLICIT);
-	assert_int_equal(c.auth.mechanisms, 1u << CONFIG_AUTH_PLAIN | 1u << CONFIG_AUTH_LOGIN);
+	assert_int_equal(c.auth.mechanisms, 1u << CONFIG_AUTH_PLAIN | 1u << CONFIG_AUTH_LOGIN |
+						    1u << CONFIG_AUTH_SCRAM |
+						    1u << CONFIG_AUTH_SCRAM_PLUS);
 	assert_int_equal(c.auth.failures.per_address.count, 10);
 	assert_int_equal(c.submission.max_message_size, 50 << 20);
 	assert_int_equal(c.spool.commit.max_delay_us, 2000);
@@ -159,6 +166,30 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.relay.pool[0].retry.give_up_us, 5ull * 86400 * 1000000);
 	assert_int_equal(c.control.http_address.family, 0);
 	assert_int_equal(c.control.log_level, LOG_INFO);
+}
+
+static void every_choice_of_the_tcp_stack_reaches_its_field(void **state)
+{
+	static const char *const before = "  limits: {";
+	static const char tcp[] =
+		"  tcp: {syn_cookies: always, synacks_per_s: 5, ecn: on, hystart: off,\n"
+		"        blackhole_detection: off, congestion: newreno,\n"
+		"        keepalive: 90s, trace_events: 64}\n";
+	char text[8192];
+	size_t n = (size_t)(strstr(good_file, before) - good_file);
+	struct config c;
+	struct config_errors e;
+
+	snprintf(text, sizeof(text), "%.*s%s%s", (int)n, good_file, tcp, good_file + n);
+	assert_int_equal(parse(&c, text, &e), 0);
+	assert_int_equal(c.dataplane.tcp.syn_cookies, CONFIG_COOKIES_ALWAYS);
+	assert_int_equal(c.dataplane.tcp.synacks_per_s, 5);
+	assert_int_equal(c.dataplane.tcp.ecn, CONFIG_ECN_ON);
+	assert_int_equal(c.dataplane.tcp.hystart, CONFIG_OFF);
+	assert_int_equal(c.dataplane.tcp.blackhole_detection, CONFIG_OFF);
+	assert_int_equal(c.dataplane.tcp.congestion, CONFIG_CONGESTION_NEWRENO);
+	assert_int_equal(c.dataplane.tcp.keepalive_us, 90000000);
+	assert_int_equal(c.dataplane.tcp.trace_events, 64);
 }
 
 static const struct {
@@ -343,6 +374,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_value_reaches_its_field),
+		cmocka_unit_test(every_choice_of_the_tcp_stack_reaches_its_field),
 		cmocka_unit_test(absent_keys_take_their_defaults),
 		cmocka_unit_test(each_fault_is_told_with_place_and_remedy),
 		cmocka_unit_test(all_faults_are_reported_in_the_order_of_the_file),

@@ -189,9 +189,32 @@ static void trace_can_be_switched_off(void **state)
 	script_destroy(x);
 }
 
+static void every_event_is_one_line_for_eyes(void **state)
+{
+	static const struct {
+		struct tcp_traced e;
+		const char *text;
+	} rows[] = {
+		{{.event = TCP_EVENT_STATE, .value = TCP_SYN_RCVD << 8 | TCP_ESTABLISHED},
+		 "SYN_RCVD -> ESTABLISHED"},
+		{{.event = TCP_EVENT_TIMEOUT, .value = 200000}, "200 ms"},
+		{{.event = TCP_EVENT_DROP, .value = tcp_bad_ack}, "tcp_bad_ack"},
+		{{.event = TCP_EVENT_DROP, .value = 9999}, "?"},
+		{{.event = TCP_EVENT_RST_IN, .value = TCP_LAST_ACK << 8}, "in LAST_ACK"},
+		{{.event = TCP_EVENT_RETRANSMIT, .value = 1448}, "1448 bytes"},
+		{{.event = TCP_EVENT_STARVED, .value = 1}, "of chunks"},
+		{{.event = TCP_EVENT_STATE, .value = 99 << 8 | 99}, "? -> ?"},
+	};
+	char text[80];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_string_equal(tcp_event_text(&rows[i].e, text, sizeof(text)), rows[i].text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_event_is_one_line_for_eyes),
 		cmocka_unit_test(life_of_a_connection_is_its_changes_of_state),
 		cmocka_unit_test(events_carry_their_time_and_stream),
 		cmocka_unit_test(retransmissions_windows_and_drops_are_noted),

@@ -431,9 +431,21 @@ static void idle_stream_holds_no_chunk_and_no_active_block(void **state)
 	script_destroy(x);
 }
 
+static void a_port_completes_what_the_stack_leaves_of_the_checksum(void **state)
+{
+	struct script *x = script_established(NULL);
+
+	x->offload = x->tcp->env.tx_checksum_offload = true;
+	for (uint32_t n = 1; n < 100; n++)
+		script_write(x, n); /* every packet is verified as it leaves */
+	assert_int_equal(script_take_all(x), 99);
+	script_destroy(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_port_completes_what_the_stack_leaves_of_the_checksum),
 		cmocka_unit_test(window_of_the_peer_is_never_exceeded),
 		cmocka_unit_test(stale_window_of_a_late_ack_is_not_believed),
 		cmocka_unit_test(

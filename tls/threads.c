@@ -26,7 +26,8 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 	}
 	BIO_set_data(b, s);
 	SSL_set_bio(s->ssl, b, b);
-	SSL_set_app_data(s->ssl, s);
+	if (SSL_set_app_data(s->ssl, s) != 1)
+		return false;
 	guard_install(s->ssl, s);
 	if (s->job == JOB_ACCEPT) {
 		s->contexts = contexts;
@@ -135,6 +136,8 @@ static void *thread_main(void *arg)
 			nap_idle(&nap);
 	}
 	OPENSSL_thread_stop_ex(t->lib);
+	OPENSSL_thread_stop();
+	tls_memory_thread_ends();
 	return NULL;
 }
 

@@ -59,6 +59,14 @@ struct tls_config {
 
 /* Before the first use of OpenSSL in the process: its memory becomes countable. */
 bool tls_memory_init(void);
+/* A thread that has used OpenSSL, at its end. */
+void tls_memory_thread_ends(void);
+/* Tests: the nth allocation of OpenSSL from now on fails on this thread (0: none); whether it has,
+ * which also calls it off. */
+void tls_memory_fail(uint64_t nth);
+bool tls_memory_failed(void);
+/* Whether what OpenSSL allocates is left out of core dumps (with jemalloc). */
+bool tls_memory_is_private(void);
 /* Bytes that OpenSSL holds now, all threads. */
 uint64_t tls_memory_used(void);
 

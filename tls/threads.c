@@ -114,9 +114,10 @@ static unsigned run_queue(struct tls_thread *t, unsigned most)
 
 	t->state = state_adopt(t->tls, &t->seen);
 	while (n < most && (s = ring_pop(t->queue)) != NULL) {
-		uint64_t from = thread_ns();
+		uint64_t from = s->job == JOB_ACCEPT ? thread_ns() : 0;
 		session_step(t, s);
-		s->cpu_ns += thread_ns() - from;
+		if (from > 0)
+			s->cpu_ns += thread_ns() - from;
 		/* as many slots as sessions: there is always room */
 		ring_push(s->worker->back, s);
 		n++;

@@ -110,6 +110,7 @@ struct tls_state {
 	struct context_set *sets[MAX_THREADS];
 	struct tickets *tickets;
 	struct tls_budget budget;
+	bool channel_bindings;
 	struct tls_state *next; /* in tls->retired */
 };
 
@@ -147,7 +148,6 @@ struct tls {
 	uint64_t lifetime_s;
 	int64_t warned_day;
 	_Atomic int64_t first_expiry_s;
-	bool channel_bindings;
 	_Atomic bool stop;
 };
 

@@ -235,8 +235,10 @@ int state_build(struct tls *t, const struct tls_config *config, char *error, siz
 		rc = make_tickets(s, &secret, c.ticket_lifetime_s, error, error_bytes);
 	if (rc == 0)
 		rc = make_sets(t, s, &c, error, error_bytes);
-	if (rc == 0)
+	if (rc == 0) {
 		make_budget(s, &c.budget);
+		s->channel_bindings = c.channel_bindings;
+	}
 	if (rc == 0) {
 		keep(t, &c, &secret);
 		atomic_store(&t->first_expiry_s, first_expiry(s));
@@ -320,6 +322,7 @@ static void turn_epoch(struct tls *t, int64_t wall_s)
 		s->sets[i]->references++;
 	s->tickets = next;
 	s->budget = before->budget;
+	s->channel_bindings = before->channel_bindings;
 	publish(t, s);
 }
 

@@ -93,7 +93,7 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 	}
 	int rc = SSL_do_handshake(s->ssl);
 	if (rc == 1) {
-		session_take_facts(s, t->tls->channel_bindings);
+		session_take_facts(s, t->state->channel_bindings);
 		s->step = STEP_DONE;
 		return;
 	}
@@ -182,7 +182,6 @@ int tls_open(struct tls **out, const struct tls_config *c, char *error, size_t e
 		return -ENOMEM;
 	t->n_threads = c->threads < MAX_THREADS ? c->threads : MAX_THREADS;
 	t->max_sessions = c->max_sessions;
-	t->channel_bindings = c->channel_bindings;
 	t->wall_s = (int64_t)time(NULL);
 	t->context_index = context_new_index();
 	t->bio = bio_method_create();

@@ -162,6 +162,10 @@ struct config_tls {
 		char secret[CONFIG_PATH_BYTES]; /* "": a random one at each start */
 		uint64_t lifetime_us;
 	} tickets;
+	struct {
+		struct config_rate per_network, per_name;
+		uint64_t queue, deadline_us;
+	} handshakes;
 	char client_ca[CONFIG_PATH_BYTES]; /* "": clients are not asked for certificates */
 };
 

@@ -271,6 +271,22 @@ static const struct schema_row ticket_rows[] = {
 	{},
 };
 
+static const struct schema_row handshake_rows[] = {
+	{"per_network", SCHEMA_RATE, FIELD(config_tls, handshakes.per_network), RANGE(1, 1000000),
+	 .preset = "500/s", .reloadable = true,
+	 .help = "full handshakes for one network of clients (/24, IPv6: /64); a resumption "
+		 "counts half; off: no limit"},
+	{"per_name", SCHEMA_RATE, FIELD(config_tls, handshakes.per_name), RANGE(1, 1000000),
+	 .preset = "off", .reloadable = true, .help = "the same for one name asked for by SNI"},
+	{"queue", SCHEMA_NUMBER, FIELD(config_tls, handshakes.queue), RANGE(16, 65536),
+	 .preset = "1024", .reloadable = true,
+	 .help = "handshakes that may wait to begin, a worker; the oldest goes"},
+	{"deadline", SCHEMA_TIME, FIELD(config_tls, handshakes.deadline_us),
+	 RANGE(MS(100), SECONDS(60)), .preset = "5s", .reloadable = true,
+	 .help = "how long one may wait to begin"},
+	{},
+};
+
 static const struct schema_row tls_rows[] = {
 	{"threads", SCHEMA_NUMBER, FIELD(config_tls, threads), RANGE(1, 64), .preset = "1",
 	 .help = "handshake threads"},
@@ -283,6 +299,8 @@ static const struct schema_row tls_rows[] = {
 	{"minimum", SCHEMA_CHOICE, FIELD(config_tls, minimum), .preset = "1.2", .reloadable = true,
 	 .choices = tls_minimum_choices, .help = "oldest TLS version taken"},
 	{"tickets", SCHEMA_MAP, .rows = ticket_rows, .help = "resumption of sessions"},
+	{"handshakes", SCHEMA_MAP, .rows = handshake_rows,
+	 .help = "what clients that have not logged in may cost"},
 	{"client_ca", SCHEMA_PATH, FIELD(config_tls, client_ca), .reloadable = true,
 	 .help = "PEM; clients are asked for a certificate of these CAs, none is required"},
 	{},

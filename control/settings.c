@@ -6,6 +6,12 @@
 
 enum { QUEUE_ENTRIES = 1 << 20 };
 
+/* Clients spread over the workers: each gives its share. */
+static struct tls_rate share(const struct config_rate *r, unsigned workers)
+{
+	return (struct tls_rate){.count = r->count, .per_us = r->per_us * workers};
+}
+
 void settings_tls(const struct config *c, struct tls_settings *out)
 {
 	const struct config_pool *pool = &c->relay.pool[0];
@@ -30,6 +36,15 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.ticket_secret = c->tls.tickets.secret,
 		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,
 		.client_ca = c->tls.client_ca,
+		.budget =
+			{
+				.per_network = share(&c->tls.handshakes.per_network,
+						     c->dataplane.worker_count),
+				.per_name = share(&c->tls.handshakes.per_name,
+						  c->dataplane.worker_count),
+				.queue = (unsigned)c->tls.handshakes.queue,
+				.deadline_us = c->tls.handshakes.deadline_us,
+			},
 		.threads = (unsigned)c->tls.threads,
 		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +

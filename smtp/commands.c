@@ -42,6 +42,10 @@ static void run_starttls(struct smtp_session *s, struct text arguments)
 		session_finish(s, REPLY_UNEXPECTED);
 		return;
 	}
+	if (conn_over_budget(&s->conn)) {
+		session_finish(s, REPLY_TOO_MANY_HANDSHAKES);
+		return;
+	}
 	if (!conn_may_secure(&s->conn)) {
 		session_reply(s, REPLY_STARTTLS_LATER, NULL);
 		return;

@@ -27,6 +27,7 @@
 	X(TIMEOUT, 421, "4.4.2", "%s timed out waiting for you")                               \
 	X(TOO_MANY_ERRORS, 421, "4.7.0", "%s too many errors")                                 \
 	X(UNEXPECTED, 421, "4.7.0", "%s unexpected data, closing connection")                  \
+	X(TOO_MANY_HANDSHAKES, 421, "4.7.0", "%s too many TLS handshakes from your network")   \
 	X(TOO_MANY_LOGINS, 421, "4.7.0", "%s too many refused logins")                         \
 	X(TOO_MANY_MESSAGES, 421, "4.7.0", "%s too many messages in this session")             \
 	X(SPOOL_FAILED, 451, "4.3.0", "message could not be stored, try again later")          \

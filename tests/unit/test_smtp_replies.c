@@ -218,6 +218,17 @@ static void no_tls_now(struct mail *m, enum smtp_reply r)
 	assert_true(answered_by(p, r));
 }
 
+static void network_spent(struct mail *m, enum smtp_reply r)
+{
+	struct peer *p = start(m, CLEAR);
+
+	start(m, TLS);
+	peer_say(p, "EHLO x\r\nSTARTTLS\r\n");
+	assert_true(answered_by(p, r));
+	assert_true(peer_ended(p));
+	assert_int_equal(mail_tls_count(m, tls_budget_network), 1);
+}
+
 static void line_too_long(struct mail *m, enum smtp_reply r)
 {
 	struct peer *p = start(m, CLEAR);
@@ -270,6 +281,7 @@ static void (*const scenes[SMTP_REPLY_COUNT])(struct mail *m, enum smtp_reply r)
 	[REPLY_SPOOL_FAILED] = commit_fails,
 	[REPLY_NO_SPACE] = no_space,
 	[REPLY_STARTTLS_LATER] = no_tls_now,
+	[REPLY_TOO_MANY_HANDSHAKES] = network_spent,
 	[REPLY_AUTH_LATER] = nobody_can_log_in_when_the_queue_is_full,
 	[REPLY_LINE_TOO_LONG] = line_too_long,
 	[REPLY_AUTH_TOO_LONG] = auth_too_long,
@@ -284,6 +296,8 @@ static void the_row_comes_from_its_scene(enum smtp_reply r)
 	mail_options_default(&o);
 	o.smtp.sessions = 2;
 	o.tls_sessions = r == REPLY_STARTTLS_LATER ? 1 : 2;
+	if (r == REPLY_TOO_MANY_HANDSHAKES)
+		o.tls.budget.per_network = (struct tls_rate){1, 3600ull * MAIL_SECOND};
 	o.auth.queue = 1;
 	o.auth_waits = r == REPLY_AUTH_LATER;
 	struct mail *m = mail_create(&o);

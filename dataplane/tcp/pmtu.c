@@ -64,7 +64,7 @@ static struct stream *in_flight(struct tcp_stack *t, const struct flow_key *key,
 {
 	uint32_t ref = stack_find(t, key, flow_hash(&t->flows, key));
 
-	if (ref == FLOW_NONE || (ref & FLOW_TIME_WAIT) != 0)
+	if (ref == FLOW_NONE || (ref & FLOW_TAGS) != 0)
 		return NULL;
 	struct stream *s = slab_at(t->streams, ref, NULL);
 	if (s->state < TCP_ESTABLISHED || seq_lt(sequence, s->snd_una) ||

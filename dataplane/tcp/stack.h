@@ -8,6 +8,7 @@
 
 #include "base/shard.h"
 #include "dataplane/tcp/flow_table.h"
+#include "dataplane/tcp/syn_cache.h"
 #include "dataplane/tcp/tcb.h"
 #include "dataplane/tcp/tcp.h"
 #include "dataplane/tcp/time_wait.h"
@@ -53,6 +54,7 @@ struct tcp_stack {
 	struct flow_table flows;
 	struct slab *streams, *actives, *reorders, *boards, *flights;
 	struct time_wait time_wait;
+	struct syn_cache syn_cache;
 	struct list listeners;
 	struct list dirty;   /* streams with events or output to come */
 	struct list out;     /* events delivered, output to come; inside tcp_flush() */
@@ -143,7 +145,7 @@ static inline void stream_raise(struct stream *s, uint32_t event)
 	list_push_back(&s->stack->dirty, &s->link);
 }
 
-/* FLOW_NONE, a stream's index, or a TIME_WAIT entry's with FLOW_TIME_WAIT. */
+/* FLOW_NONE, a stream's index, or an entry's with its FLOW_ tag. */
 uint32_t stack_find(const struct tcp_stack *t, const struct flow_key *key, uint32_t hash);
 /* The callback of stack.retry. */
 void flush_retry(struct timer *timer);

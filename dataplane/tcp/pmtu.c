@@ -45,6 +45,7 @@ static bool lower_mss(struct stream *s, uint32_t mtu)
 
 	if (mss >= s->mss)
 		return false;
+	mtu_probe_lowered(s, s->mss);
 	s->mss = (uint16_t)mss;
 	trace(s, TCP_EVENT_MSS, mss);
 	return true;
@@ -84,7 +85,7 @@ void tcp_packet_too_big(struct tcp_stack *t, const struct ip_addr *local, uint16
 	struct stream *s = in_flight(t, &key, sequence);
 	if (s != NULL && mtu == 0)
 		mtu = lower(plateaus, s->mss + overhead(s));
-	if (s == NULL || !lower_mss(s, mtu)) {
+	if (s == NULL || (!lower_mss(s, mtu) && !mtu_probe_refused(s))) {
 		count(t, tcp_too_big_ignored);
 		return;
 	}

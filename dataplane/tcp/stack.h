@@ -8,6 +8,7 @@
 
 #include "base/shard.h"
 #include "dataplane/tcp/flow_table.h"
+#include "dataplane/tcp/mtu_probe.h"
 #include "dataplane/tcp/syn_cache.h"
 #include "dataplane/tcp/tcb.h"
 #include "dataplane/tcp/tcp.h"
@@ -69,6 +70,7 @@ struct tcp_stack {
 	uint64_t challenge_second;   /* RFC 5961 section 7 */
 	uint32_t challenge_left;
 	uint64_t ip_id; /* state of a small generator: consecutive ids tell nothing */
+	struct mtu_probes mtu_probes;
 	struct trace_ring trace;
 	bool flushing, stopped;
 	uint64_t counters[tcp_counter_count];

@@ -143,6 +143,7 @@ struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
 	list_init(&t->out);
 	list_init(&t->starved);
 	timer_init(&t->retry, flush_retry);
+	mtu_probe_init(t);
 	t->time_wait.stack = t;
 	if (!allocate(t)) {
 		tcp_destroy(t);
@@ -168,6 +169,7 @@ void tcp_destroy(struct tcp_stack *t)
 			drop_stream(t, s);
 	}
 	timer_cancel(t->shard->timers, &t->retry);
+	mtu_probe_free(t);
 	time_wait_free(&t->time_wait);
 	syn_cache_free(&t->syn_cache);
 	listen_free_all(t);

@@ -1,5 +1,6 @@
 /* check.c - what a schema cannot say: values against each other and against the machine */
 #include "control/schema.h"
+#include "smtp/extension.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -325,6 +326,23 @@ static void check_directory(const struct check *k, const char *path, const char 
 		fault(k, path, "directory %.250s is not writable: %s", directory, strerror(errno));
 }
 
+static void check_auth(const struct check *k)
+{
+	const struct config_auth *a = &k->c->auth;
+	const uint32_t tokens = 1u << CONFIG_AUTH_OAUTHBEARER | 1u << CONFIG_AUTH_XOAUTH2;
+
+	if ((a->mechanisms & tokens) == 0)
+		return;
+	if (a->oauth.jwks[0] == '\0')
+		fault(k, "auth.mechanisms", "OAUTHBEARER and XOAUTH2 need auth.oauth.jwks");
+	if (a->oauth.issuer[0] == '\0')
+		fault(k, "auth.mechanisms", "OAUTHBEARER and XOAUTH2 need auth.oauth.issuer");
+	if (a->oauth.audience[0] == '\0')
+		fault(k, "auth.mechanisms",
+		      "OAUTHBEARER and XOAUTH2 need auth.oauth.audience: tokens for other services "
+		      "must not open this one");
+}
+
 static void check_files(const struct check *k)
 {
 	const struct config *c = k->c;
@@ -338,6 +356,8 @@ static void check_files(const struct check *k)
 		check_readable(k, path, c->tls.certificate[i].key, "");
 	}
 	check_readable(k, "auth.users", c->auth.users, "; posternctl user add NAME creates it");
+	if (c->auth.oauth.jwks[0] != '\0')
+		check_readable(k, "auth.oauth.jwks", c->auth.oauth.jwks, "");
 	check_directory(k, "spool.directory", c->spool.directory);
 	memcpy(directory, c->control.socket, sizeof(directory));
 	char *slash = strrchr(directory, '/');
@@ -356,6 +376,10 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	check_ports(&k);
 	check_memory(&k);
 	check_relay(&k);
+	check_auth(&k);
+	if ((c->submission.extensions & SMTP_EXT_BIT(BINARYMIME)) != 0 &&
+	    (c->submission.extensions & SMTP_EXT_BIT(CHUNKING)) == 0)
+		fault(&k, "submission.extensions", "BINARYMIME needs CHUNKING (RFC 3030)");
 	if (c->submission.max_message_size > c->spool.max_size)
 		fault(&k, "submission.max_message_size", "is larger than spool.max_size");
 	if (checks == CONFIG_THIS_MACHINE) {

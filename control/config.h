@@ -22,6 +22,7 @@
 #include <stdio.h>
 
 enum {
+	CONFIG_CLAIM_BYTES = 256,
 	CONFIG_NAME_BYTES = 256, /* host names, names of listeners and pools */
 	CONFIG_PATH_BYTES = 512,
 	CONFIG_SOCKET_BYTES = 108, /* sun_path, unix(7) */
@@ -60,9 +61,26 @@ enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_REQUIRED, CONFIG
 enum config_steering { CONFIG_STEERING_AUTO, CONFIG_STEERING_RSS, CONFIG_STEERING_SOFTWARE };
 enum config_listener_tls { CONFIG_TLS_IMPLICIT, CONFIG_TLS_STARTTLS };
 enum config_tls_minimum { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
-enum config_mechanism { CONFIG_AUTH_PLAIN, CONFIG_AUTH_LOGIN };
-enum config_senders { CONFIG_SENDERS_ANY };
-enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT };
+enum config_mechanism {
+	CONFIG_AUTH_PLAIN,
+	CONFIG_AUTH_LOGIN,
+	CONFIG_AUTH_SCRAM,
+	CONFIG_AUTH_SCRAM_PLUS,
+	CONFIG_AUTH_OAUTHBEARER,
+	CONFIG_AUTH_XOAUTH2,
+	CONFIG_AUTH_EXTERNAL,
+};
+enum config_external {
+	CONFIG_EXTERNAL_EMAIL,
+	CONFIG_EXTERNAL_DNS,
+	CONFIG_EXTERNAL_COMMON_NAME,
+};
+enum config_senders { CONFIG_SENDERS_ANY, CONFIG_SENDERS_OWN };
+enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
+enum config_long_lines { CONFIG_LONG_LINES_PASS, CONFIG_LONG_LINES_REJECT };
+/* What a listener says of its own. */
+enum config_of_listener { CONFIG_AS_SUBMISSION, CONFIG_LISTENER_NO, CONFIG_LISTENER_YES };
+enum config_switch { CONFIG_OFF, CONFIG_ON };
 enum config_protocol { CONFIG_PROTOCOL_SMTP };
 enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_HOP_TLS_REQUIRED };
 
@@ -123,6 +141,7 @@ struct config_listener {
 	char name[CONFIG_NAME_BYTES];
 	uint64_t port;
 	enum config_listener_tls tls;
+	enum config_of_listener normalize, hide_client;
 };
 
 struct config_certificate {
@@ -139,6 +158,13 @@ struct config_tls {
 
 struct config_auth {
 	uint32_t mechanisms; /* bits 1 << enum config_mechanism */
+	uint32_t external;   /* bits 1 << enum config_external */
+	struct config_oauth {
+		char jwks[CONFIG_PATH_BYTES]; /* "": no tokens */
+		char issuer[CONFIG_CLAIM_BYTES], audience[CONFIG_CLAIM_BYTES];
+		char user_claim[CONFIG_CLAIM_BYTES];
+		uint64_t clock_skew_us;
+	} oauth;
 	uint64_t threads;
 	char users[CONFIG_PATH_BYTES];
 	struct {
@@ -153,8 +179,16 @@ struct config_submission {
 	struct {
 		uint64_t command_us, data_us, idle_unauthenticated_us;
 	} timeouts;
+	uint64_t max_messages;    /* a session; 0: no limit */
+	uint64_t max_header_size; /* octets */
+	uint32_t extensions;      /* SMTP_EXT_BIT()s */
+	uint64_t max_hold_us;     /* 0: FUTURERELEASE is not offered */
+	uint64_t max_priority;
+	char qualify[CONFIG_NAME_BYTES]; /* empty: addresses without a domain are refused */
 	enum config_senders senders;
 	enum config_bare_newline bare_newline;
+	enum config_long_lines long_lines;
+	enum config_switch require_from, remove_bcc, add_sender, hide_client;
 };
 
 struct config_spool {
@@ -180,7 +214,7 @@ struct config_pool {
 	unsigned next_hop_count;
 	uint64_t connections; /* a worker and hop */
 	struct {
-		uint64_t first_us, factor, max_us, give_up_us;
+		uint64_t first_us, factor, max_us, give_up_us, notice_us;
 	} retry;
 };
 

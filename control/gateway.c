@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "dataplane/core/eal.h"
+#include "smtp/auth/jwt.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -128,8 +129,13 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 {
 	const struct config *c = &g->config;
 	const struct config_pool *pool = &c->relay.pool[0];
+	struct jwt_policy tokens = {
+		.skew_s = (int64_t)(c->auth.oauth.clock_skew_us / 1000000),
+	};
 	struct auth_config ac = {
 		.users_file = c->auth.users,
+		.jwks_file = c->auth.oauth.jwks[0] != '\0' ? c->auth.oauth.jwks : NULL,
+		.tokens = &tokens,
 		.threads = (unsigned)c->auth.threads,
 		.per_address = {c->auth.failures.per_address.count,
 				c->auth.failures.per_address.per_us},
@@ -142,13 +148,28 @@ static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 		.n_certificates = 1,
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
 		.threads = (unsigned)c->tls.threads,
-		.channel_bindings = true,
+		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
 					   pool->connections * pool->next_hop_count + 256),
 	};
+	snprintf(tokens.issuer, sizeof(tokens.issuer), "%s", c->auth.oauth.issuer);
+	snprintf(tokens.audience, sizeof(tokens.audience), "%s", c->auth.oauth.audience);
+	snprintf(tokens.user_claim, sizeof(tokens.user_claim), "%s", c->auth.oauth.user_claim);
 	int rc = tls_open(&g->env.tls, &tc, error, error_bytes);
 
 	return rc < 0 ? rc : auth_open(&g->env.auth, &ac, error, error_bytes);
+}
+
+/* REQUIRETLS can only be promised then (RFC 8689 section 4.2.1). */
+static bool every_hop_verified(const struct config *c)
+{
+	for (unsigned i = 0; i < c->relay.pool_count; i++) {
+		for (unsigned k = 0; k < c->relay.pool[i].next_hop_count; k++) {
+			if (c->relay.pool[i].next_hop[k].tls != CONFIG_HOP_TLS_REQUIRED)
+				return false;
+		}
+	}
+	return true;
 }
 
 static int open_limits(struct gateway *g)
@@ -157,12 +178,23 @@ static int open_limits(struct gateway *g)
 	struct smtp_config sc = {
 		.max_message_size = c->submission.max_message_size,
 		.max_recipients = (uint32_t)c->submission.max_recipients,
+		.max_messages = (uint32_t)c->submission.max_messages,
+		.max_header_size = c->submission.max_header_size,
+		.extensions = c->submission.extensions,
+		.require_tls_onward = every_hop_verified(c),
+		.max_hold_us = c->submission.max_hold_us,
+		.max_priority = (int8_t)c->submission.max_priority,
+		.long_lines_refused = c->submission.long_lines == CONFIG_LONG_LINES_REJECT,
+		.from_required = c->submission.require_from == CONFIG_ON,
+		.remove_bcc = c->submission.remove_bcc == CONFIG_ON,
+		.add_sender = c->submission.add_sender == CONFIG_ON,
+		.own_senders = c->submission.senders == CONFIG_SENDERS_OWN,
 		.command_us = c->submission.timeouts.command_us,
 		.data_us = c->submission.timeouts.data_us,
 		.unauthenticated_us = c->submission.timeouts.idle_unauthenticated_us,
 		.auth_failure_delay_us = c->auth.failures.delay_us,
-		.auth_plain = (c->auth.mechanisms & 1u << CONFIG_AUTH_PLAIN) != 0,
-		.auth_login = (c->auth.mechanisms & 1u << CONFIG_AUTH_LOGIN) != 0,
+		.mechanisms = c->auth.mechanisms,
+		.external = c->auth.external,
 		.sessions = (uint32_t)c->dataplane.limits.sessions,
 		.sessions_per_address = (uint32_t)c->dataplane.limits.sessions_per_address,
 		.n_exempt = c->dataplane.limits.exempt_count,
@@ -170,6 +202,7 @@ static int open_limits(struct gateway *g)
 	};
 
 	snprintf(sc.hostname, sizeof(sc.hostname), "%s", c->hostname);
+	snprintf(sc.qualify, sizeof(sc.qualify), "%s", c->submission.qualify);
 	for (unsigned i = 0; i < sc.n_exempt; i++) {
 		sc.exempt[i].addr = c->dataplane.limits.exempt[i].addr;
 		sc.exempt[i].bits = c->dataplane.limits.exempt[i].bits;
@@ -214,6 +247,9 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 	const struct config_control *c = &g->config.control;
 	int rc = stats_add(g->stats, spool_counter_desc, spool_counter_count,
 			   spool_counters(g->env.spool), STATS_NO_WORKER);
+	if (rc == 0) /* the auth threads' share */
+		rc = stats_add(g->stats, auth_counter_desc, auth_counter_count,
+			       auth_counters(g->env.auth), STATS_NO_WORKER);
 
 	if (rc == 0)
 		rc = reports_register(g);

@@ -1,6 +1,8 @@
 /* schema.c - every key of the configuration file */
 #include "control/schema.h"
 
+#include "smtp/extension.h"
+
 #define FIELD(S, f) .offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f)
 #define LIST(S, f, n)                                                            \
 	.offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f[0]), \
@@ -77,23 +79,63 @@ static const struct schema_choice tls_minimum_choices[] = {
 };
 
 static const struct schema_choice mechanism_choices[] = {
-	{"PLAIN", CONFIG_AUTH_PLAIN}, {"LOGIN", CONFIG_AUTH_LOGIN},
-	{"SCRAM-SHA-256", 0, LATER},  {"SCRAM-SHA-256-PLUS", 0, LATER},
-	{"OAUTHBEARER", 0, LATER},    {"XOAUTH2", 0, LATER},
-	{"EXTERNAL", 0, LATER},       {},
+	{"PLAIN", CONFIG_AUTH_PLAIN},
+	{"LOGIN", CONFIG_AUTH_LOGIN},
+	{"SCRAM-SHA-256", CONFIG_AUTH_SCRAM},
+	{"SCRAM-SHA-256-PLUS", CONFIG_AUTH_SCRAM_PLUS},
+	{"OAUTHBEARER", CONFIG_AUTH_OAUTHBEARER},
+	{"XOAUTH2", CONFIG_AUTH_XOAUTH2},
+	{"EXTERNAL", CONFIG_AUTH_EXTERNAL},
+	{},
+};
+
+static const struct schema_choice external_choices[] = {
+	{"email", CONFIG_EXTERNAL_EMAIL},
+	{"dns", CONFIG_EXTERNAL_DNS},
+	{"common_name", CONFIG_EXTERNAL_COMMON_NAME},
+	{},
 };
 
 static const struct schema_choice senders_choices[] = {
 	{"any", CONFIG_SENDERS_ANY},
-	{"own", 0, LATER},
+	{"own", CONFIG_SENDERS_OWN},
 	{},
 };
 
 static const struct schema_choice bare_newline_choices[] = {
 	{"reject", CONFIG_BARE_NEWLINE_REJECT},
-	{"normalize", 0, LATER},
+	{"normalize", CONFIG_BARE_NEWLINE_NORMALIZE},
 	{},
 };
+
+static const struct schema_choice long_lines_choices[] = {
+	{"pass", CONFIG_LONG_LINES_PASS},
+	{"reject", CONFIG_LONG_LINES_REJECT},
+	{},
+};
+
+static const struct schema_choice switch_choices[] = {
+	{"false", CONFIG_OFF},
+	{"true", CONFIG_ON},
+	{},
+};
+
+static const struct schema_choice listener_newline_choices[] = {
+	{"inherit", CONFIG_AS_SUBMISSION},
+	{"reject", CONFIG_LISTENER_NO},
+	{"normalize", CONFIG_LISTENER_YES},
+	{},
+};
+
+static const struct schema_choice listener_switch_choices[] = {
+	{"inherit", CONFIG_AS_SUBMISSION},
+	{"false", CONFIG_LISTENER_NO},
+	{"true", CONFIG_LISTENER_YES},
+	{},
+};
+
+#define EXTENSION_CHOICE(id, keyword) {keyword, SMTP_EXT_##id},
+static const struct schema_choice extension_choices[] = {SMTP_EXTENSIONS(EXTENSION_CHOICE){}};
 
 static const struct schema_choice protocol_choices[] = {
 	{"smtp", CONFIG_PROTOCOL_SMTP},
@@ -208,6 +250,10 @@ static const struct schema_row listener_rows[] = {
 	{"tls", SCHEMA_CHOICE, FIELD(config_listener, tls), .preset = "implicit",
 	 .choices = listener_tls_choices,
 	 .help = "implicit (port 465) or starttls (port 587), RFC 8314"},
+	{"bare_newline", SCHEMA_CHOICE, FIELD(config_listener, normalize), .preset = "inherit",
+	 .choices = listener_newline_choices, .help = "in place of submission.bare_newline"},
+	{"hide_client", SCHEMA_CHOICE, FIELD(config_listener, hide_client), .preset = "inherit",
+	 .choices = listener_switch_choices, .help = "in place of submission.hide_client"},
 	{},
 };
 
@@ -244,10 +290,28 @@ static const struct schema_row failures_rows[] = {
 	{},
 };
 
+static const struct schema_row oauth_rows[] = {
+	{"jwks", SCHEMA_PATH, FIELD(config_auth, oauth.jwks),
+	 .help = "JSON Web Key Set with the issuer's public keys; read again when it changes"},
+	{"issuer", SCHEMA_TEXT, FIELD(config_auth, oauth.issuer),
+	 .help = "what the claim iss must say"},
+	{"audience", SCHEMA_TEXT, FIELD(config_auth, oauth.audience),
+	 .help = "what the claim aud must say or contain"},
+	{"user_claim", SCHEMA_TEXT, FIELD(config_auth, oauth.user_claim), .preset = "email",
+	 .help = "the claim that names the user"},
+	{"clock_skew", SCHEMA_TIME, FIELD(config_auth, oauth.clock_skew_us), RANGE(0, SECONDS(600)),
+	 .preset = "60s", .help = "how far the issuer's clock may be off"},
+	{},
+};
+
 static const struct schema_row auth_rows[] = {
 	{"mechanisms", SCHEMA_CHOICES, FIELD(config_auth, mechanisms), .max_items = 8,
-	 .min_items = 1, .preset = "PLAIN, LOGIN", .choices = mechanism_choices,
-	 .help = "SASL mechanisms offered, under TLS only"},
+	 .min_items = 1, .preset = "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS",
+	 .choices = mechanism_choices, .help = "SASL mechanisms offered, under TLS only"},
+	{"oauth", SCHEMA_MAP, .rows = oauth_rows, .help = "bearer tokens: OAUTHBEARER and XOAUTH2"},
+	{"external", SCHEMA_CHOICES, FIELD(config_auth, external), .max_items = 3, .min_items = 1,
+	 .preset = "email", .choices = external_choices,
+	 .help = "what of a verified client certificate names the user of AUTH EXTERNAL"},
 	{"threads", SCHEMA_NUMBER, FIELD(config_auth, threads), RANGE(1, 64), .preset = "1",
 	 .help = "password hashing threads"},
 	{"users", SCHEMA_PATH, FIELD(config_auth, users), .preset = "/etc/postern/users",
@@ -277,10 +341,38 @@ static const struct schema_row submission_rows[] = {
 	 RANGE(100, 100000), .preset = "1000", .help = "a message (RFC 5321 section 4.5.3.1.8)"},
 	{"timeouts", SCHEMA_MAP, .rows = timeout_rows, .help = "how long clients may take"},
 	{"rates", .not_yet = LATER ": limits of messages and recipients per user"},
+	{"max_messages", SCHEMA_NUMBER, FIELD(config_submission, max_messages), RANGE(0, 1000000),
+	 .preset = "10000", .help = "a session, announced by LIMITS (RFC 9422); 0: no limit"},
+	{"max_header_size", SCHEMA_SIZE, FIELD(config_submission, max_header_size),
+	 RANGE(KIB(16), MIB(16)), .preset = "256K", .help = "of the header section of a message"},
+	{"extensions", SCHEMA_CHOICES, FIELD(config_submission, extensions),
+	 .max_items = SMTP_EXT_COUNT, .choices = extension_choices,
+	 .preset = "CHUNKING, BINARYMIME, SMTPUTF8, DSN, FUTURERELEASE, DELIVERBY, MT-PRIORITY, "
+		   "REQUIRETLS, LIMITS",
+	 .help = "offered by EHLO besides those that always are; REQUIRETLS only where every next "
+		 "hop has tls: required"},
+	{"max_hold", SCHEMA_TIME, FIELD(config_submission, max_hold_us), RANGE(0, DAYS(365)),
+	 .preset = "7d", .help = "longest hold that a client may ask for (RFC 4865); 0s: none"},
+	{"max_priority", SCHEMA_NUMBER, FIELD(config_submission, max_priority), RANGE(0, 9),
+	 .preset = "0", .help = "highest MT-PRIORITY that users get (RFC 6710)"},
+	{"qualify", SCHEMA_HOSTNAME, FIELD(config_submission, qualify),
+	 .help = "domain of envelope addresses that have none; default: they are refused"},
 	{"senders", SCHEMA_CHOICE, FIELD(config_submission, senders), .preset = "any",
-	 .choices = senders_choices, .help = "which reverse-paths a user may use"},
+	 .choices = senders_choices,
+	 .help = "any, or own: reverse-path and From must be the user's addresses"},
 	{"bare_newline", SCHEMA_CHOICE, FIELD(config_submission, bare_newline), .preset = "reject",
-	 .choices = bare_newline_choices, .help = "a line end that is not CR LF"},
+	 .choices = bare_newline_choices,
+	 .help = "a lone LF in message data: refused, or made to CR LF unless signed"},
+	{"long_lines", SCHEMA_CHOICE, FIELD(config_submission, long_lines), .preset = "pass",
+	 .choices = long_lines_choices, .help = "lines over 998 octets"},
+	{"require_from", SCHEMA_CHOICE, FIELD(config_submission, require_from), .preset = "false",
+	 .choices = switch_choices, .help = "refuse a message without From (RFC 5322)"},
+	{"remove_bcc", SCHEMA_CHOICE, FIELD(config_submission, remove_bcc), .preset = "false",
+	 .choices = switch_choices, .help = "take Bcc fields out; a signed message is refused"},
+	{"add_sender", SCHEMA_CHOICE, FIELD(config_submission, add_sender), .preset = "false",
+	 .choices = switch_choices, .help = "add Sender when From is not the user's (RFC 6409)"},
+	{"hide_client", SCHEMA_CHOICE, FIELD(config_submission, hide_client), .preset = "false",
+	 .choices = switch_choices, .help = "Received does not tell the client's name and address"},
 	{},
 };
 
@@ -324,6 +416,8 @@ static const struct schema_row retry_rows[] = {
 	 .preset = "1h", .help = "longest wait"},
 	{"give_up", SCHEMA_TIME, FIELD(config_pool, retry.give_up_us), RANGE(SECONDS(10), DAYS(30)),
 	 .preset = "5d", .help = "age at which the sender is told (RFC 3464)"},
+	{"notice", SCHEMA_TIME, FIELD(config_pool, retry.notice_us), RANGE(SECONDS(1), DAYS(30)),
+	 .preset = "4h", .help = "age at which a sender who asked for it hears of the delay"},
 	{},
 };
 

@@ -97,6 +97,7 @@ static void relay_configure(const struct config *c, struct relay_config *r)
 		.retry_first_us = p->retry.first_us,
 		.retry_max_us = p->retry.max_us,
 		.give_up_us = p->retry.give_up_us,
+		.notice_us = p->retry.notice_us,
 		.retry_factor = (unsigned)p->retry.factor,
 		.max_messages = QUEUE_ENTRIES,
 	};
@@ -145,6 +146,11 @@ static int create_mail(struct unit *u)
 	return u->relay != NULL && u->smtp != NULL ? 0 : -ENOMEM;
 }
 
+static bool of_listener(enum config_of_listener own, bool submission)
+{
+	return own == CONFIG_AS_SUBMISSION ? submission : own == CONFIG_LISTENER_YES;
+}
+
 static int listen_all(struct unit *u)
 {
 	const struct config *c = u->env->config;
@@ -153,6 +159,11 @@ static int listen_all(struct unit *u)
 		u->listeners[i] = (struct smtp_listener){
 			.worker = u->smtp,
 			.implicit_tls = c->listener[i].tls == CONFIG_TLS_IMPLICIT,
+			.normalize = of_listener(c->listener[i].normalize,
+						 c->submission.bare_newline ==
+							 CONFIG_BARE_NEWLINE_NORMALIZE),
+			.hide_client = of_listener(c->listener[i].hide_client,
+						   c->submission.hide_client == CONFIG_ON),
 		};
 		struct tcp_listen l = {
 			.port = (uint16_t)c->listener[i].port,

@@ -154,7 +154,8 @@ static double measure(const char *directory, unsigned slots, struct chunk *body,
 	char error[256];
 	size_t bytes = (size_t)envelope_begin(l.envelope, sizeof(l.envelope), &e);
 
-	envelope_add_recipient(l.envelope, sizeof(l.envelope), &bytes, "b@example.net", 13);
+	envelope_add_recipient(l.envelope, sizeof(l.envelope), &bytes,
+			       &(struct envelope_recipient){.path = {"b@example.net", 13}});
 	l.envelope_bytes = (uint32_t)bytes;
 	if (spool_open(&l.sp, &config, error, sizeof(error)) != 0 || spool_start(l.sp) != 0) {
 		fprintf(stderr, "%s\n", error);

@@ -5,7 +5,6 @@
  */
 #include "smtp/internal.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,49 +26,6 @@ void session_reset_mail(struct smtp_session *s)
 {
 	if (s->tx != NULL)
 		transaction_abandon(s->tx);
-}
-
-static bool take_name(struct smtp_session *s, struct text arguments)
-{
-	struct text name = text_word(&arguments);
-
-	if (!parse_ehlo_name(name) || arguments.n > 0) {
-		session_error(s, REPLY_BAD_ARGUMENTS, "a domain or address literal is expected");
-		return false;
-	}
-	memcpy(s->helo, name.at, name.n);
-	s->helo[name.n] = '\0';
-	s->greeted = true;
-	session_reset_mail(s);
-	return true;
-}
-
-static void run_helo(struct smtp_session *s, struct text arguments)
-{
-	if (!take_name(s, arguments))
-		return;
-	s->extended = false;
-	session_reply(s, REPLY_HELO, s->worker->config->hostname);
-}
-
-static void run_ehlo(struct smtp_session *s, struct text arguments)
-{
-	const struct smtp_config *c = s->worker->config;
-	char text[900], mechanisms[32] = "";
-	bool secure = conn_is_secure(&s->conn);
-
-	if (!take_name(s, arguments))
-		return;
-	s->extended = true;
-	if (secure && !s->authenticated)
-		snprintf(mechanisms, sizeof(mechanisms), "250-AUTH%s%s\r\n",
-			 c->auth_plain ? " PLAIN" : "", c->auth_login ? " LOGIN" : "");
-	int n = snprintf(text, sizeof(text),
-			 "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n%s%s"
-			 "250 ENHANCEDSTATUSCODES\r\n",
-			 c->hostname, (unsigned long long)c->max_message_size,
-			 secure ? "" : "250-STARTTLS\r\n", mechanisms);
-	session_reply_raw(s, text, (size_t)n);
 }
 
 /* RFC 3207 section 4.2: what was sent in clear before or behind STARTTLS is forgotten; octets
@@ -94,96 +50,6 @@ static void run_starttls(struct smtp_session *s, struct text arguments)
 	s->greeted = s->extended = false;
 	s->helo[0] = '\0';
 	s->phase = PHASE_SECURING;
-}
-
-static void run_mail(struct smtp_session *s, struct text arguments)
-{
-	struct smtp_worker *w = s->worker;
-	struct mail_parameters m;
-	struct path p;
-	char limit[24];
-	enum path_fault f = parse_path(&arguments, "FROM:", true, &p);
-
-	if (f != PATH_OK) {
-		session_error(s, f == PATH_NOT_ASCII ? REPLY_NEEDS_UTF8 : REPLY_BAD_SENDER,
-			      path_fault_text(f));
-		return;
-	}
-	enum parameter_fault pf = parse_mail_parameters(arguments, &m);
-	if (pf != PARAMETER_OK || (!s->extended && arguments.n > 0)) {
-		session_error(s, pf == PARAMETER_SYNTAX ? REPLY_BAD_ARGUMENTS : REPLY_PARAMETER,
-			      "a parameter is malformed or given twice");
-		return;
-	}
-	if (m.size > w->config->max_message_size) {
-		smtp_count(w, smtp_message_too_big);
-		snprintf(limit, sizeof(limit), "%llu",
-			 (unsigned long long)w->config->max_message_size);
-		session_reply(s, REPLY_TOO_BIG, limit);
-		return;
-	}
-	if (transaction_begin(s, &p, m.body_8bit) == NULL)
-		session_reply(s, REPLY_NO_SPACE, NULL);
-	else
-		session_reply(s, REPLY_SENDER_OK, NULL);
-}
-
-static void run_rcpt(struct smtp_session *s, struct text arguments)
-{
-	struct path p;
-	char postmaster[SMTP_HOSTNAME + 16];
-	enum path_fault f = parse_path(&arguments, "TO:", false, &p);
-	struct text to = p.mailbox;
-
-	if (f != PATH_OK) {
-		session_error(s, f == PATH_NOT_ASCII ? REPLY_NEEDS_UTF8 : REPLY_BAD_RECIPIENT,
-			      path_fault_text(f));
-		return;
-	}
-	if (arguments.n > 0) {
-		session_error(s, REPLY_PARAMETER, NULL);
-		return;
-	}
-	/* <postmaster> without a domain is always taken (RFC 5321 section 4.5.1) */
-	if (p.domain.n == 0) {
-		to.at = postmaster;
-		to.n = (size_t)snprintf(postmaster, sizeof(postmaster), "postmaster@%s",
-					s->worker->config->hostname);
-	}
-	if (s->tx->recipients >= s->worker->config->max_recipients) {
-		session_reply(s, REPLY_TOO_MANY_RECIPIENTS, NULL);
-		return;
-	}
-	int rc = transaction_recipient(s->tx, to);
-	if (rc == -EINVAL)
-		session_error(s, REPLY_BAD_RECIPIENT, path_fault_text(PATH_SYNTAX));
-	else
-		session_reply(s, rc < 0 ? REPLY_TOO_MANY_RECIPIENTS : REPLY_RECIPIENT_OK, NULL);
-}
-
-/* A window is a promise: those of all sessions together must leave room for the bodies, or
- * streams fill the pool with octets that no session finds a chunk to take up. */
-static uint32_t data_window(const struct smtp_worker *w)
-{
-	size_t share = chunk_pool_bytes(w->shard->chunks) / 4 / slab_used(w->sessions);
-
-	return share > DATA_WINDOW      ? DATA_WINDOW
-	       : share < RECEIVE_WINDOW ? RECEIVE_WINDOW
-					: (uint32_t)share;
-}
-
-static void run_data(struct smtp_session *s, struct text arguments)
-{
-	if (s->tx->recipients == 0) {
-		session_error(s, REPLY_NO_RECIPIENTS, NULL);
-		return;
-	}
-	session_reply(s, REPLY_DATA_GO, NULL);
-	content_begin(&s->tx->content);
-	s->tx->started_data = true;
-	s->data_started_us = s->worker->shard->now_us;
-	s->phase = PHASE_DATA;
-	stream_set_receive_limit(s->conn.stream, data_window(s->worker));
 }
 
 static void run_rset(struct smtp_session *s, struct text arguments)
@@ -212,6 +78,25 @@ static void run_quit(struct smtp_session *s, struct text arguments)
 	session_finish(s, REPLY_BYE);
 }
 
+/* The mechanism is noted for the envelope; whether there is such a one is sasl.c's to say. */
+static void run_auth(struct smtp_session *s, struct text arguments)
+{
+	struct text rest = arguments, word = text_word(&rest);
+	size_t n = 0;
+
+	for (; !s->authenticated && n < word.n && n < sizeof(s->mechanism) - 1; n++) {
+		char c = word.at[n];
+		if (c >= 'a' && c <= 'z')
+			c = (char)(c - 'a' + 'A');
+		bool fine =
+			(c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+		s->mechanism[n] = fine ? c : '?';
+	}
+	if (!s->authenticated)
+		s->mechanism[n] = '\0';
+	sasl_begin(s, arguments);
+}
+
 static void run_refused(struct smtp_session *s, struct text arguments)
 {
 	session_error(s, REPLY_NOT_IMPLEMENTED, NULL);
@@ -221,10 +106,11 @@ static const struct command commands[] = {
 	{"EHLO", 0, run_ehlo},
 	{"HELO", 0, run_helo},
 	{"STARTTLS", NEED_GREETING | NEED_NO_MAIL | NEED_NO_ARGUMENT, run_starttls},
-	{"AUTH", NEED_GREETING | NEED_NO_MAIL, sasl_begin},
+	{"AUTH", NEED_GREETING | NEED_NO_MAIL, run_auth},
 	{"MAIL", NEED_GREETING | NEED_AUTH | NEED_NO_MAIL, run_mail},
 	{"RCPT", NEED_AUTH | NEED_MAIL, run_rcpt},
 	{"DATA", NEED_AUTH | NEED_MAIL | NEED_NO_ARGUMENT, run_data},
+	{"BDAT", 0, run_bdat},
 	{"RSET", NEED_NO_ARGUMENT, run_rset},
 	{"NOOP", 0, run_noop},
 	{"VRFY", 0, run_vrfy},
@@ -301,7 +187,7 @@ void command_line(struct smtp_session *s, const char *line, size_t n)
 		if (!text_is(verb, commands[i].verb))
 			continue;
 		/* only AUTH may be longer than a command (RFC 4954 section 4) */
-		if (n > COMMAND_LINE && commands[i].run != sasl_begin)
+		if (n > COMMAND_LINE && commands[i].run != run_auth)
 			break;
 		if (needs_met(s, &commands[i], rest))
 			commands[i].run(s, rest);

@@ -1,152 +1,113 @@
-/* content.c - the DATA state machine and the header scan that rides on it */
+/* content.c - the state machine of a message's octets; the header scan rides on it */
 #include "smtp/content.h"
 
 #include <string.h>
 
-void content_begin(struct content *c)
+void content_begin(struct content *c, const struct content_rules *rules)
 {
-	*c = (struct content){.state = CONTENT_LINE_START, .in_header = true};
+	*c = (struct content){.rules = *rules, .state = CONTENT_LINE_START};
+	header_begin(&c->header, rules->remove_bcc);
 }
 
-static void field_named(struct content *c)
+/* An octet that neither is CR nor ends a line. */
+static size_t text_octet(struct content *c, uint8_t o, bool first, uint8_t *out)
 {
-	static const struct {
-		const char *name;
-		size_t offset;
-	} flags[] = {
-		{"date", offsetof(struct content, has_date)},
-		{"message-id", offsetof(struct content, has_message_id)},
-		{"from", offsetof(struct content, has_from)},
-	};
-
-	c->line_is_field = c->name_bytes > 0;
-	c->name_done = true;
-	if (c->name_bytes >= sizeof(c->name))
-		return;
-	c->name[c->name_bytes] = '\0';
-	if (strcmp(c->name, "received") == 0)
-		c->received++;
-	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
-		if (strcmp(c->name, flags[i].name) == 0)
-			*((bool *)((char *)c + flags[i].offset)) = true;
-	}
+	c->lone_lf |= o == '\n';
+	c->nul |= o == '\0';
+	if (++c->line_bytes > CONTENT_LINE_MAX)
+		c->long_line = true;
+	c->state = CONTENT_TEXT;
+	if (c->header.open)
+		return header_octet(&c->header, o, first, out);
+	out[0] = o;
+	return 1;
 }
 
-/* One octet of a header line that is neither CR nor LF. */
-static void header_octet(struct content *c, uint8_t o, bool first)
+/* CR LF, or what is taken for it. */
+static void line_end(struct content *c)
 {
-	if (first) {
-		c->name_bytes = 0;
-		c->line_is_field = c->name_spaced = false;
-		/* a folded line continues the field above it; as the very first line it would
-		 * continue a field of ours, so there it is no field */
-		c->name_done = o == ' ' || o == '\t';
-		if (c->name_done) {
-			c->line_is_field = c->header_lines > 0;
-			return;
-		}
-	}
-	if (c->name_done)
-		return;
-	if (o == ':') {
-		field_named(c);
-	} else if (o <= ' ' || o >= 0x7f) {
-		/* white space before the colon is obsolete syntax (RFC 5322 section 4.5); anything
-		 * else is no field */
-		c->name_spaced = true;
-		if (o != ' ' && o != '\t')
-			c->name_done = true;
-	} else if (c->name_spaced) {
-		/* words of text, a colon somewhere behind them or not */
-		c->name_done = true;
-	} else {
-		if (c->name_bytes < sizeof(c->name))
-			c->name[c->name_bytes] = (char)(o >= 'A' && o <= 'Z' ? o | 0x20 : o);
-		if (c->name_bytes < UINT8_MAX)
-			c->name_bytes++;
-	}
+	c->line_bytes = 0;
+	if (c->header.open)
+		header_line_end(&c->header);
 }
 
-/* CR LF has come; empty: nothing stood before it on the line. */
-static void line_end(struct content *c, bool empty)
+/* A CR, whether its LF follows or not. */
+static size_t carriage_return(struct content *c, uint8_t *out)
 {
-	if (!c->in_header)
-		return;
-	if (empty) {
-		c->in_header = false;
-	} else if (!c->line_is_field) {
-		c->in_header = false;
-		c->no_header = c->header_lines == 0;
-	}
-	c->header_lines++;
+	size_t n = c->header.open ? header_before_end(&c->header, out) : 0;
+
+	c->state = CONTENT_CR;
+	if (c->header.open && c->header.dropping)
+		return n;
+	out[n] = '\r';
+	return n + 1;
 }
 
-static void text_octet(struct content *c, uint8_t o, bool first)
+static size_t lone_lf(struct content *c, bool first, uint8_t *out)
 {
-	if (o == '\n' || o == '\0')
-		c->bad_line_end = true;
-	if (c->in_header)
-		header_octet(c, o, first);
+	if (!c->rules.normalize)
+		return text_octet(c, '\n', first, out);
+	size_t n = carriage_return(c, out);
+	if (!c->header.open || !c->header.dropping)
+		out[n++] = '\n';
+	c->lone_lf = true;
+	line_end(c);
+	c->state = CONTENT_LF_START;
+	return n;
 }
 
-/* One handler a state: takes an octet, returns how many octets of out it made (0, 1 or 2). */
+/* One handler a state: takes an octet, returns how many octets of out it made. */
 typedef size_t octet_handler(struct content *c, uint8_t o, uint8_t *out);
+
+static size_t at_lf_start(struct content *c, uint8_t o, uint8_t *out)
+{
+	if (o == '\r')
+		return carriage_return(c, out);
+	if (o == '\n')
+		return lone_lf(c, true, out);
+	return text_octet(c, o, true, out);
+}
 
 static size_t at_line_start(struct content *c, uint8_t o, uint8_t *out)
 {
-	if (o == '.') {
+	if (o == '.' && c->rules.dots) {
 		c->state = CONTENT_DOT;
 		return 0;
 	}
-	out[0] = o;
-	if (o == '\r') {
-		/* an empty line ends the header at its LF */
-		c->line_is_field = false;
-		c->name_bytes = 0;
-		c->name_done = false;
-		c->state = CONTENT_CR;
-		return 1;
-	}
-	text_octet(c, o, true);
-	c->state = CONTENT_TEXT;
-	return 1;
+	return at_lf_start(c, o, out);
 }
 
 static size_t in_text(struct content *c, uint8_t o, uint8_t *out)
 {
-	out[0] = o;
 	if (o == '\r')
-		c->state = CONTENT_CR;
-	else
-		text_octet(c, o, false);
-	return 1;
+		return carriage_return(c, out);
+	if (o == '\n')
+		return lone_lf(c, false, out);
+	return text_octet(c, o, false, out);
 }
 
 static size_t after_cr(struct content *c, uint8_t o, uint8_t *out)
 {
-	out[0] = o;
 	if (o == '\n') {
-		line_end(c, !c->line_is_field && c->name_bytes == 0 && !c->name_done);
+		bool dropped = c->header.open && c->header.dropping;
+		line_end(c);
 		c->state = CONTENT_LINE_START;
-		return 1;
+		out[0] = '\n';
+		return !dropped;
 	}
-	c->bad_line_end = true;
-	if (o != '\r')
-		c->state = CONTENT_TEXT;
-	return 1;
+	c->lone_cr = true;
+	c->line_bytes++;
+	return in_text(c, o, out);
 }
 
+/* The dot was transparency; what follows begins the line. */
 static size_t after_dot(struct content *c, uint8_t o, uint8_t *out)
 {
 	if (o == '\r') {
 		c->state = CONTENT_DOT_CR;
 		return 0;
 	}
-	/* the dot was transparency; what follows begins the line */
-	text_octet(c, o, true);
-	c->state = CONTENT_TEXT;
-	out[0] = o;
-	return 1;
+	return at_lf_start(c, o, out);
 }
 
 static size_t after_dot_cr(struct content *c, uint8_t o, uint8_t *out)
@@ -156,33 +117,51 @@ static size_t after_dot_cr(struct content *c, uint8_t o, uint8_t *out)
 		return 0;
 	}
 	/* ". CR x": the CR is alone, the dot was transparency */
-	c->bad_line_end = true;
-	out[0] = '\r';
-	out[1] = o;
-	c->state = o == '\r' ? CONTENT_CR : CONTENT_TEXT;
-	return 2;
+	size_t n = carriage_return(c, out);
+	return n + after_cr(c, o, out + n);
 }
 
 static octet_handler *const handlers[] = {
 	[CONTENT_LINE_START] = at_line_start,
+	[CONTENT_LF_START] = at_lf_start,
 	[CONTENT_TEXT] = in_text,
 	[CONTENT_CR] = after_cr,
 	[CONTENT_DOT] = after_dot,
 	[CONTENT_DOT_CR] = after_dot_cr,
 };
 
+/* Body text up to the next octet that could end a line needs no look at each octet. */
+static size_t run_of_text(struct content *c, const uint8_t *in, size_t n, uint8_t *out)
+{
+	const uint8_t *cr = memchr(in, '\r', n);
+	size_t run = cr != NULL ? (size_t)(cr - in) : n;
+	const uint8_t *lf = memchr(in, '\n', run);
+
+	if (lf != NULL && c->rules.normalize)
+		run = (size_t)(lf - in);
+	else
+		c->lone_lf |= lf != NULL;
+	c->nul |= memchr(in, '\0', run) != NULL;
+	c->line_bytes += run;
+	c->long_line |= c->line_bytes > CONTENT_LINE_MAX;
+	memcpy(out, in, run);
+	return run;
+}
+
 size_t content_feed(struct content *c, const uint8_t *in, size_t n, uint8_t *out, size_t *used)
 {
 	size_t made = 0, i = 0;
 
 	while (i < n && c->state != CONTENT_END) {
-		/* body text up to the next CR needs no look at each octet but for LF and NUL */
-		if (c->state == CONTENT_TEXT && !c->in_header) {
-			const uint8_t *cr = memchr(in + i, '\r', n - i);
-			size_t run = cr != NULL ? (size_t)(cr - in) - i : n - i;
-			if (memchr(in + i, '\n', run) != NULL || memchr(in + i, '\0', run) != NULL)
-				c->bad_line_end = true;
-			memcpy(out + made, in + i, run);
+		if (!c->header.open && c->rules.binary) {
+			memcpy(out + made, in + i, n - i);
+			made += n - i;
+			c->state = CONTENT_LINE_START;
+			i = n;
+			break;
+		}
+		if (c->state == CONTENT_TEXT && !c->header.open) {
+			size_t run = run_of_text(c, in + i, n - i, out + made);
 			made += run;
 			i += run;
 			if (i == n)
@@ -192,4 +171,13 @@ size_t content_feed(struct content *c, const uint8_t *in, size_t n, uint8_t *out
 	}
 	*used = i;
 	return made;
+}
+
+size_t content_finish(struct content *c, uint8_t *out)
+{
+	size_t n = c->header.open ? header_before_end(&c->header, out) : 0;
+
+	c->lone_cr |= c->state == CONTENT_CR;
+	header_finish(&c->header);
+	return n;
 }

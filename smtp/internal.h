@@ -5,6 +5,7 @@
 #include "base/siphash.h"
 #include "base/timer.h"
 #include "smtp/content.h"
+#include "smtp/parameters.h"
 #include "smtp/parse.h"
 #include "smtp/reply.h"
 #include "smtp/smtp.h"
@@ -14,7 +15,7 @@
 #include <stdatomic.h>
 
 enum {
-	COMMAND_LINE = 1100, /* 512 (RFC 5321) and what the extensions add */
+	COMMAND_LINE = 1400, /* 512 (RFC 5321) and what the extensions add */
 	AUTH_LINE = 12290,   /* RFC 4954 section 4: 12288 and CR LF */
 	REPLY_ROOM = 1024,   /* free output before a command is taken up */
 	SCRATCH = 16384,
@@ -39,11 +40,12 @@ enum phase {
 	PHASE_AUTH,     /* the next line belongs to an AUTH exchange */
 	PHASE_CHECKING, /* a password is being checked, or a refusal is being held back */
 	PHASE_DATA,
+	PHASE_CHUNK,   /* of BDAT */
 	PHASE_COMMIT,  /* the spool has the message */
 	PHASE_CLOSING, /* the last reply is on its way */
 };
 
-enum sasl { SASL_NONE, SASL_PLAIN, SASL_LOGIN_USER, SASL_LOGIN_PASSWORD };
+struct sasl_mechanism; /* sasl.h */
 
 /* A message on its way into the spool; outlives its session while the spool has it. */
 struct transaction {
@@ -51,6 +53,7 @@ struct transaction {
 	struct smtp_worker *worker;
 	handle_t handle;
 	spool_id_t id;
+	struct mail_parameters parameters; /* its texts are in the envelope only */
 	struct chunk *envelope;
 	size_t envelope_bytes;
 	uint32_t recipients;
@@ -61,6 +64,8 @@ struct transaction {
 	unsigned appends;           /* in flight */
 	int failure;                /* first -errno of an append */
 	bool large, too_big, started_data, committing;
+	bool chunked;  /* BDAT has begun: neither RCPT nor DATA may follow */
+	bool poisoned; /* a chunk was refused: the others are, too */
 	int64_t accepted_at_s;
 	struct spool_request request; /* COMMIT or BODY_ABORT */
 };
@@ -77,6 +82,9 @@ struct login {
 	struct smtp_worker *worker;
 	handle_t handle;
 	bool checking; /* the auth threads have it */
+	const struct sasl_mechanism *mechanism;
+	uint8_t step;          /* the mechanism's */
+	struct chunk *scratch; /* the mechanism's; NULL: none */
 };
 
 struct smtp_session {
@@ -86,10 +94,16 @@ struct smtp_session {
 	handle_t handle;
 	char tag[TAG_BYTES];
 	enum phase phase;
-	enum sasl sasl;
 	struct timer deadline; /* of the command, the handshake or the data */
 	struct timer resume;   /* a pause ends: refusal held back, chunks short */
 	uint64_t opened_us, data_started_us;
+	uint64_t data_bytes; /* since then */
+	struct {
+		uint64_t left; /* octets of the BDAT under way */
+		bool last, discard;
+		enum smtp_reply reply; /* discard: the answer when it is over */
+		const char *text;
+	} chunk;
 	struct chunk *in, *out;
 	struct transaction *tx;
 	struct login *login; /* from AUTH to its verdict */
@@ -99,9 +113,11 @@ struct smtp_session {
 	bool authenticated, discarding_line, bad_line, counted, quitting, auth_refused;
 	bool grace; /* closing: the time for the last reply is running */
 	uint8_t errors, auth_failures;
-	uint32_t messages;
+	uint32_t messages, mails; /* accepted; MAIL commands taken */
+	char mechanism[24];       /* of the last AUTH */
 	char helo[256];
 	char user[AUTH_USER_BYTES];
+	char addresses[512]; /* that the user may send as; see mailbox_in_list() */
 };
 
 struct smtp_shared {
@@ -150,7 +166,29 @@ void session_pause(struct smtp_session *s, uint64_t us);
 void command_line(struct smtp_session *s, const char *line, size_t n);
 void session_reset_mail(struct smtp_session *s);
 
+/* ehlo.c */
+/* SMTP_EXT_BIT()s of what the session offers at this moment. */
+uint32_t session_offers(const struct smtp_session *s);
+void run_helo(struct smtp_session *s, struct text arguments);
+void run_ehlo(struct smtp_session *s, struct text arguments);
+
+/* mail.c */
+void run_mail(struct smtp_session *s, struct text arguments);
+void run_rcpt(struct smtp_session *s, struct text arguments);
+void run_data(struct smtp_session *s, struct text arguments);
+void run_bdat(struct smtp_session *s, struct text arguments);
+/* The octets of a BDAT have all come: its one reply. */
+void chunk_over(struct smtp_session *s);
+
+/* verdict.c: a reply instead of a commit, counted; final: the message has ended */
+bool verdict_refuses(struct transaction *tx, bool final);
+/* The user may send as this address. */
+bool sender_is_own(const struct smtp_session *s, struct text address);
+
 /* sasl.c */
+bool sasl_offers(const struct smtp_session *s, enum smtp_mechanism id);
+/* " PLAIN LOGIN": what can be used on this session now; the octets. */
+size_t sasl_list(const struct smtp_session *s, char *out, size_t room);
 void sasl_begin(struct smtp_session *s, struct text arguments);
 void sasl_line(struct smtp_session *s, struct text line);
 void sasl_refuse(struct smtp_session *s);
@@ -158,21 +196,27 @@ void sasl_refuse(struct smtp_session *s);
 void sasl_end(struct smtp_session *s);
 
 /* transaction.c */
-struct transaction *transaction_begin(struct smtp_session *s, const struct path *reverse,
-				      bool body_8bit);
+struct transaction *transaction_begin(struct smtp_session *s, struct text reverse,
+				      const struct mail_parameters *m);
 /* 0, -ENOSPC: no more room for recipients, -EINVAL */
-int transaction_recipient(struct transaction *tx, struct text path);
+int transaction_recipient(struct transaction *tx, struct text path,
+			  const struct rcpt_parameters *r);
+/* Before the first octet of content. */
+void transaction_begin_content(struct transaction *tx, bool dots);
 /* The session lets go; the rest ends by itself. */
 void transaction_abandon(struct transaction *tx);
 /* Octets of input that the body can take now; 0: back-pressure. */
 size_t transaction_room(struct transaction *tx);
-/* Where the next octets are decoded to: room octets at least. */
+/* Where the next octets are decoded to: what content_bound() says for that room. */
 uint8_t *transaction_tail(struct transaction *tx);
 void transaction_added(struct transaction *tx, size_t n);
 /* Timer: gives every waiting body to the spool while the pool is under pressure. */
 void transactions_relieve(struct timer *t);
 /* The data has ended: replies or hands the message to the spool. */
 void transaction_end_of_data(struct transaction *tx);
+/* Nothing of the body is wanted any more, but the transaction stays. */
+void transaction_poison(struct transaction *tx);
+enum smtp_reply transaction_failure(struct smtp_worker *w, int failure);
 
 /* prefix.c: Received, and Date and Message-ID where missing; octets, 0 when they do not fit */
 size_t prefix_build(const struct transaction *tx, char *out, size_t room);

@@ -1,10 +1,12 @@
 /* parse.c - grammar of RFC 5321 section 4.1.2, read octet by octet */
 #include "smtp/parse.h"
 
+#include "base/utf8.h"
+
 #include <string.h>
 #include <strings.h>
 
-enum { LOCAL_MAX = 64, DOMAIN_MAX = 255, PATH_MAX_OCTETS = 254, SIZE_DIGITS = 20 };
+enum { LOCAL_MAX = 64, DOMAIN_MAX = 255, PATH_MAX_OCTETS = 254 };
 
 bool text_is(struct text t, const char *literal)
 {
@@ -33,7 +35,7 @@ const char *path_fault_text(enum path_fault f)
 		[PATH_SYNTAX] = "<local-part@domain> expected",
 		[PATH_TOO_LONG] = "local part over 64, domain over 255 or path over 256 octets",
 		[PATH_NO_DOMAIN] = "a fully qualified domain is needed",
-		[PATH_NOT_ASCII] = "non-ASCII octets",
+		[PATH_NOT_UTF8] = "octets that are not UTF-8",
 	};
 
 	return texts[f];
@@ -46,7 +48,8 @@ static bool alnum(char c)
 
 static bool atext(char c)
 {
-	return c != '\0' && (alnum(c) || strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
+	return c != '\0' &&
+	       ((unsigned char)c >= 0x80 || alnum(c) || strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
 }
 
 /* Length of a dot-string at the front, 0 if none. */
@@ -67,7 +70,7 @@ static size_t quoted_string(struct text t)
 			return n + 1;
 		if (t.at[n] == '\\')
 			n++;
-		if (n >= t.n || t.at[n] < 0x20 || t.at[n] > 0x7e)
+		if (n >= t.n || (unsigned char)t.at[n] < 0x20 || t.at[n] == 0x7f)
 			return 0;
 	}
 	return 0;
@@ -97,7 +100,7 @@ static size_t domain_length(struct text t)
 		if (t.at[n] == '.' || t.at[n] == '-') {
 			if (before == '.' || (t.at[n] == '.' && before == '-'))
 				return 0;
-		} else if (!alnum(t.at[n]) && t.at[n] != '_') {
+		} else if (!alnum(t.at[n]) && t.at[n] != '_' && (unsigned char)t.at[n] < 0x80) {
 			break;
 		}
 		n++;
@@ -141,6 +144,19 @@ static enum path_fault parse_mailbox(struct text t, struct path *p)
 	return p->domain.n == 0 ? PATH_SYNTAX : PATH_OK;
 }
 
+static bool utf8_valid(struct text t, bool *beyond_ascii)
+{
+	*beyond_ascii = false;
+	for (size_t i = 0; i < t.n;) {
+		size_t n = utf8_sequence((const uint8_t *)t.at + i, t.n - i);
+		if (n == 0)
+			return false;
+		*beyond_ascii |= n > 1;
+		i += n;
+	}
+	return true;
+}
+
 /* Offset of the '>' that closes the path: one inside a quoted string does not. */
 static bool find_close(struct text t, size_t *close)
 {
@@ -174,13 +190,11 @@ enum path_fault parse_path(struct text *rest, const char *keyword, bool null_all
 	}
 	if (t.n == 0 || *t.at != '<')
 		return PATH_SYNTAX;
-	for (size_t i = 0; i < t.n; i++) {
-		if ((unsigned char)t.at[i] >= 0x80)
-			return PATH_NOT_ASCII;
-	}
 	t.at++;
 	t.n--;
-	if (!find_close(t, &close))
+	if (!utf8_valid(t, &p->utf8))
+		return PATH_NOT_UTF8;
+	if (!find_close(t, &close) || !utf8_valid((struct text){t.at, close}, &p->utf8))
 		return PATH_SYNTAX;
 	*rest = (struct text){t.at + close + 1, t.n - close - 1};
 	if (rest->n > 0 && *rest->at != ' ')
@@ -197,67 +211,6 @@ enum path_fault parse_path(struct text *rest, const char *keyword, bool null_all
 	if (!skip_source_route(&mailbox))
 		return PATH_SYNTAX;
 	return parse_mailbox(mailbox, p);
-}
-
-static enum parameter_fault parse_size(struct text v, struct mail_parameters *m)
-{
-	if (v.n == 0 || v.n > SIZE_DIGITS)
-		return PARAMETER_SYNTAX;
-	m->size = 0;
-	for (size_t i = 0; i < v.n; i++) {
-		if (v.at[i] < '0' || v.at[i] > '9')
-			return PARAMETER_SYNTAX;
-		/* saturates: 20 digits pass UINT64_MAX */
-		if (__builtin_mul_overflow(m->size, 10u, &m->size) ||
-		    __builtin_add_overflow(m->size, (unsigned)(v.at[i] - '0'), &m->size))
-			m->size = UINT64_MAX / 16;
-	}
-	return PARAMETER_OK;
-}
-
-static enum parameter_fault parse_body(struct text v, struct mail_parameters *m)
-{
-	m->body_8bit = text_is(v, "8BITMIME");
-	return m->body_8bit || text_is(v, "7BIT") ? PARAMETER_OK : PARAMETER_SYNTAX;
-}
-
-/* AUTH= (RFC 4954 section 5): checked as xtext, not trusted, not passed on. */
-static enum parameter_fault parse_auth(struct text v, struct mail_parameters *m)
-{
-	for (size_t i = 0; i < v.n; i++) {
-		if (v.at[i] < 0x21 || v.at[i] > 0x7e || v.at[i] == '=')
-			return PARAMETER_SYNTAX;
-	}
-	return v.n > 0 ? PARAMETER_OK : PARAMETER_SYNTAX;
-}
-
-enum parameter_fault parse_mail_parameters(struct text rest, struct mail_parameters *m)
-{
-	static const struct {
-		const char *keyword;
-		enum parameter_fault (*parse)(struct text v, struct mail_parameters *m);
-	} rows[] = {{"SIZE", parse_size}, {"BODY", parse_body}, {"AUTH", parse_auth}};
-	unsigned seen = 0;
-
-	*m = (struct mail_parameters){0};
-	while (rest.n > 0) {
-		struct text word = text_word(&rest), value = {word.at + word.n, 0};
-		const char *equals = memchr(word.at, '=', word.n);
-		size_t i = 0;
-
-		if (equals != NULL) {
-			value = (struct text){equals + 1, (size_t)(word.at + word.n - equals - 1)};
-			word.n = (size_t)(equals - word.at);
-		}
-		while (i < 3 && !text_is(word, rows[i].keyword))
-			i++;
-		if (i == 3)
-			return PARAMETER_UNKNOWN;
-		if (seen & 1u << i || rows[i].parse(value, m) != PARAMETER_OK)
-			return PARAMETER_SYNTAX;
-		seen |= 1u << i;
-	}
-	return PARAMETER_OK;
 }
 
 bool parse_ehlo_name(struct text t)

@@ -1,8 +1,8 @@
 /*
- * parse.h - command lines, paths and parameters.  Pure functions on octets; nothing is copied,
+ * parse.h - command lines, paths and names.  Pure functions on octets; nothing is copied,
  * nothing is terminated: a text is {pointer, length} into the line.
  *
- * Source: RFC 5321 sections 2.4, 4.1.1, 4.1.2, 4.5.3.1; RFC 1870, 6152, 4954.
+ * Source: RFC 5321 sections 2.4, 4.1.1, 4.1.2, 4.5.3.1; RFC 6531 section 3.3.
  */
 #ifndef SMTP_PARSE_H
 #define SMTP_PARSE_H
@@ -26,30 +26,20 @@ enum path_fault {
 	PATH_SYNTAX,
 	PATH_TOO_LONG,  /* local part over 64, domain over 255, path over 256 octets */
 	PATH_NO_DOMAIN, /* not fully qualified, and not postmaster */
-	PATH_NOT_ASCII,
+	PATH_NOT_UTF8,
 };
 const char *path_fault_text(enum path_fault f);
 
 struct path {
 	struct text mailbox; /* without <> and source route; empty: null reverse-path */
-	struct text domain;  /* within mailbox; empty for <> and <postmaster> */
+	struct text domain;  /* within mailbox; empty for <>, and with PATH_NO_DOMAIN */
+	bool utf8;           /* holds other than ASCII, and needs SMTPUTF8 */
 };
 
 /* Parses "FROM:<...>" or "TO:<...>" at the front of *rest (a space after the colon is let
  * pass) and leaves the parameters in *rest. */
 enum path_fault parse_path(struct text *rest, const char *keyword, bool null_allowed,
 			   struct path *p);
-
-struct mail_parameters {
-	uint64_t size; /* declared; 0: not */
-	bool body_8bit;
-};
-enum parameter_fault {
-	PARAMETER_OK,
-	PARAMETER_UNKNOWN, /* 555 */
-	PARAMETER_SYNTAX,  /* 501 */
-};
-enum parameter_fault parse_mail_parameters(struct text rest, struct mail_parameters *m);
 
 /* A domain or an address literal, as EHLO takes it; deliberately lenient about what is inside,
  * strict about octets that could reach a header or a log. */

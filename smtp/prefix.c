@@ -32,29 +32,46 @@ static void put_date(struct writer *w, int64_t unix_s)
 	put(w, "%s", date_text(unix_s, text));
 }
 
-static const char *protocol(const struct smtp_session *s)
+/* RFC 3848, RFC 6531 section 3.7.3 */
+static const char *protocol(const struct transaction *tx)
 {
-	static const char *const names[2][2] = {{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}};
+	static const char *const names[2][2][2] = {
+		{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}},
+		{{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}},
+	};
+	const struct smtp_session *s = tx->session;
 
 	if (!s->extended)
 		return "SMTP";
-	return names[conn_is_secure(&s->conn)][s->authenticated];
+	return names[tx->parameters.smtputf8][conn_is_secure(&s->conn)][s->authenticated];
+}
+
+/* Hidden: the field stays, because its absence looks like spam software, but says nothing. */
+static void put_client(struct writer *w, const struct smtp_session *s)
+{
+	char addr[ADDR_TEXT_BYTES];
+
+	if (s->listener->hide_client)
+		put(w, "Received: from hidden.invalid\r\n");
+	else
+		put(w, "Received: from %s ([%s%s])\r\n", s->helo,
+		    s->peer.family == 6 ? "IPv6:" : "", addr_text(&s->peer, addr));
 }
 
 static void put_received(struct writer *w, const struct transaction *tx)
 {
 	const struct smtp_session *s = tx->session;
-	char addr[ADDR_TEXT_BYTES], id[SPOOL_ID_TEXT], tls[128];
+	char id[SPOOL_ID_TEXT], tls[128];
 	size_t cursor = 0;
-	struct envelope_text to;
+	struct envelope_recipient to;
 
-	put(w, "Received: from %s ([%s%s])\r\n\tby %s with %s id %s", s->helo,
-	    s->peer.family == 6 ? "IPv6:" : "", addr_text(&s->peer, addr),
-	    s->worker->config->hostname, protocol(s), spool_id_text(tx->id, id));
+	put_client(w, s);
+	put(w, "\tby %s with %s id %s", s->worker->config->hostname, protocol(tx),
+	    spool_id_text(tx->id, id));
 	/* several recipients in a for clause would tell one about the other (RFC 5321 7.2) */
 	if (tx->recipients == 1 &&
 	    envelope_next_recipient(tx->envelope->data, tx->envelope_bytes, &cursor, &to))
-		put(w, "\r\n\tfor <%.*s>", (int)to.bytes, to.at);
+		put(w, "\r\n\tfor <%.*s>", (int)to.path.bytes, to.path.at);
 	conn_tls_clause(&s->conn, tls, sizeof(tls));
 	if (tls[0] != '\0')
 		put(w, "\r\n\t%s", tls);
@@ -70,16 +87,16 @@ size_t prefix_build(const struct transaction *tx, char *out, size_t room)
 	char id[SPOOL_ID_TEXT];
 
 	put_received(&w, tx);
-	if (!tx->content.has_date) {
+	if (tx->content.header.count[HEADER_DATE] == 0) {
 		put(&w, "Date: ");
 		put_date(&w, tx->accepted_at_s);
 		put(&w, "\r\n");
 	}
-	if (!tx->content.has_message_id)
+	if (tx->content.header.count[HEADER_MESSAGE_ID] == 0)
 		put(&w, "Message-ID: <%s.%08x@%s>\r\n", spool_id_text(tx->id, id),
 		    (unsigned)shard_random(worker->shard), worker->config->hostname);
 	/* text that begins without a header is all body */
-	if (tx->content.no_header)
+	if (tx->content.header.absent)
 		put(&w, "\r\n");
 	return w.full ? 0 : w.n;
 }

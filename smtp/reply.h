@@ -15,6 +15,8 @@
 	X(HELO, 250, "", "%s")                                                                 \
 	X(OK, 250, "2.0.0", "ok")                                                              \
 	X(SENDER_OK, 250, "2.1.0", "sender ok")                                                \
+	X(SENDER_PRIORITY, 250, "2.3.6", "sender ok, priority is %s")                          \
+	X(CHUNK_OK, 250, "2.0.0", "%s octets received")                                        \
 	X(RECIPIENT_OK, 250, "2.1.5", "recipient ok")                                          \
 	X(QUEUED, 250, "2.0.0", "queued as %s")                                                \
 	X(VRFY, 252, "2.5.0", "will not verify; send some mail and see")                       \
@@ -26,6 +28,7 @@
 	X(TOO_MANY_ERRORS, 421, "4.7.0", "%s too many errors")                                 \
 	X(UNEXPECTED, 421, "4.7.0", "%s unexpected data, closing connection")                  \
 	X(TOO_MANY_LOGINS, 421, "4.7.0", "%s too many refused logins")                         \
+	X(TOO_MANY_MESSAGES, 421, "4.7.0", "%s too many messages in this session")             \
 	X(SPOOL_FAILED, 451, "4.3.0", "message could not be stored, try again later")          \
 	X(NO_SPACE, 452, "4.3.1", "no space for this message, try again later")                \
 	X(TOO_MANY_RECIPIENTS, 452, "4.5.3", "too many recipients")                            \
@@ -47,9 +50,17 @@
 	X(TLS_REQUIRED, 530, "5.7.0", "issue a STARTTLS command first")                        \
 	X(AUTH_FAILED, 535, "5.7.8", "authentication credentials invalid")                     \
 	X(AUTH_NEEDS_TLS, 538, "5.7.11", "encryption required for authentication")             \
+	X(NOT_OWN, 550, "5.7.1", "%s is not an address of yours")                              \
 	X(CONTENT_LINE_ENDS, 550, "5.6.0", "message holds a lone CR, lone LF or NUL: refused") \
 	X(TOO_BIG, 552, "5.3.4", "message exceeds the limit of %s octets")                     \
-	X(NEEDS_UTF8, 553, "5.6.7", "non-ASCII address needs SMTPUTF8, which is not offered")  \
+	X(NEEDS_UTF8, 553, "5.6.7", "non-ASCII address without the SMTPUTF8 parameter")        \
+	X(HEADER_TOO_BIG, 552, "5.3.4", "header exceeds the limit of %s octets")               \
+	X(LONG_LINE, 554, "5.6.0", "a line is longer than 998 octets")                         \
+	X(HEADER_UTF8, 554, "5.6.7", "non-ASCII header without the SMTPUTF8 parameter")        \
+	X(HEADER_NOT_UTF8, 554, "5.6.0", "the header is not UTF-8")                            \
+	X(HEADER_TWICE, 554, "5.6.0", "header field %s is there more than once")               \
+	X(HEADER_NO_FROM, 554, "5.6.0", "the header has no From field")                        \
+	X(SIGNED, 554, "5.6.0", "the message is signed: %s would break the signature")         \
 	X(NO_RECIPIENTS, 554, "5.5.1", "no valid recipients")                                  \
 	X(LOOP, 554, "5.4.6", "too many Received fields: mail loop")                           \
 	X(PARAMETER, 555, "5.5.4", "parameter not recognized or not offered")

@@ -1,35 +1,118 @@
 /*
- * sasl.c - AUTH PLAIN and LOGIN (RFC 4954, RFC 4616), only under TLS.
+ * sasl.c - AUTH (RFC 4954): only under TLS, one exchange at a time, the same refusal for every
+ * reason that could tell an attacker something.
  *
- * A mechanism ends in a user and a password; the check itself is auth.h's.  A refusal is held
- * back for the configured delay, and is the same for unknown users and wrong passwords.
+ * The mechanisms are in sasl_*.c; the checks that cost are auth.h's.  A refusal is held back for
+ * the configured delay, and is the same for unknown users and wrong passwords.
  */
+#include "smtp/sasl.h"
+
 #include "base/log.h"
 #include "smtp/auth/base64.h"
-#include "smtp/internal.h"
 
 #include <string.h>
+
+/* In the order of EHLO: what a client shall prefer comes first. */
+static const struct sasl_mechanism *const mechanisms[] = {
+	&sasl_scram_plus, &sasl_scram, &sasl_external, &sasl_oauthbearer,
+	&sasl_xoauth2,    &sasl_plain, &sasl_login,
+};
+enum { MECHANISMS = sizeof(mechanisms) / sizeof(mechanisms[0]), CHALLENGE_MOST = 1024 };
+
+static bool usable(const struct smtp_session *s, const struct sasl_mechanism *m)
+{
+	return (s->worker->config->mechanisms & 1u << m->id) != 0 &&
+	       (m->usable == NULL || m->usable(s));
+}
+
+bool sasl_offers(const struct smtp_session *s, enum smtp_mechanism id)
+{
+	for (unsigned i = 0; i < MECHANISMS; i++) {
+		if (mechanisms[i]->id == id)
+			return usable(s, mechanisms[i]);
+	}
+	return false;
+}
+
+size_t sasl_list(const struct smtp_session *s, char *out, size_t room)
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (unsigned i = 0; i < MECHANISMS; i++) {
+		size_t name = strlen(mechanisms[i]->name);
+		if (!usable(s, mechanisms[i]) || n + name + 2 > room)
+			continue;
+		out[n++] = ' ';
+		memcpy(out + n, mechanisms[i]->name, name + 1);
+		n += name;
+	}
+	return n;
+}
+
+static void login_free(struct smtp_worker *w, struct login *l)
+{
+	if (l->scratch != NULL) {
+		explicit_bzero(l->scratch->data, l->scratch->size);
+		chunk_free(w->shard->chunks, l->scratch);
+	}
+	explicit_bzero(&l->request, sizeof(l->request));
+	slab_free(w->logins, l->handle);
+}
 
 void sasl_end(struct smtp_session *s)
 {
 	struct login *l = s->login;
 
 	s->login = NULL;
-	s->sasl = SASL_NONE;
-	if (l == NULL || l->checking)
-		return;
-	explicit_bzero(&l->request, sizeof(l->request));
-	slab_free(s->worker->logins, l->handle);
+	if (l != NULL && !l->checking)
+		login_free(s->worker, l);
 }
 
-static void fail(struct smtp_session *s, enum smtp_reply r)
+void *sasl_scratch(struct smtp_session *s, enum chunk_size size)
+{
+	struct login *l = s->login;
+
+	if (l->scratch == NULL)
+		l->scratch = chunk_alloc(s->worker->shard->chunks, size, false);
+	if (l->scratch != NULL)
+		return l->scratch->data;
+	sasl_verdict(s, AUTH_OVERLOADED);
+	return NULL;
+}
+
+bool sasl_set_user(struct smtp_session *s, const char *name, size_t n)
+{
+	char *user = s->login->request.user;
+
+	if (n == 0 || n >= AUTH_USER_BYTES || memchr(name, '\0', n) != NULL)
+		return false;
+	memcpy(user, name, n);
+	user[n] = '\0';
+	return true;
+}
+
+void sasl_challenge(struct smtp_session *s, const char *text)
+{
+	char line[4 + (CHALLENGE_MOST + 2) / 3 * 4 + 3] = "334 ";
+	size_t n = strlen(text);
+
+	n = n < CHALLENGE_MOST ? n : CHALLENGE_MOST;
+	base64_encode((const uint8_t *)text, n, line + 4);
+	n = strlen(line);
+	memcpy(line + n, "\r\n", 2);
+	s->phase = PHASE_AUTH;
+	session_reply_raw(s, line, n + 2);
+}
+
+void sasl_fail(struct smtp_session *s, enum smtp_reply r)
 {
 	sasl_end(s);
 	s->phase = PHASE_COMMAND;
 	session_error(s, r, NULL);
 }
 
-static void succeed(struct smtp_session *s)
+void sasl_succeed(struct smtp_session *s)
 {
 	smtp_count(s->worker, smtp_auth_ok);
 	s->authenticated = true;
@@ -52,13 +135,13 @@ void sasl_refuse(struct smtp_session *s)
 	session_arm_deadline(s);
 }
 
-static void verdict(struct smtp_session *s, enum auth_verdict v)
+void sasl_verdict(struct smtp_session *s, enum auth_verdict v)
 {
 	struct smtp_worker *w = s->worker;
 	char peer[ADDR_TEXT_BYTES];
 
 	if (v == AUTH_OK) {
-		succeed(s);
+		sasl_succeed(s);
 		return;
 	}
 	if (v == AUTH_OVERLOADED) {
@@ -69,11 +152,22 @@ static void verdict(struct smtp_session *s, enum auth_verdict v)
 		return;
 	}
 	smtp_count(w, smtp_auth_failed);
-	log_info("smtp", "%s: login refused for [%s]", s->tag, addr_text(&s->peer, peer));
+	log_info("smtp", "%s: %s refused for [%s]", s->tag, s->login->mechanism->name,
+		 addr_text(&s->peer, peer));
 	sasl_end(s);
 	s->phase = PHASE_CHECKING;
 	s->auth_refused = true;
 	session_pause(s, w->config->auth_failure_delay_us);
+}
+
+static void judged(struct smtp_session *s, enum auth_verdict v)
+{
+	const struct sasl_mechanism *m = s->login->mechanism;
+
+	if (m->judged != NULL)
+		m->judged(s, v);
+	else
+		sasl_verdict(s, v);
 }
 
 static void checked(struct auth_request *r)
@@ -84,19 +178,19 @@ static void checked(struct auth_request *r)
 
 	l->checking = false;
 	if (s == NULL || s->login != l) {
-		explicit_bzero(&l->request, sizeof(l->request));
-		slab_free(w->logins, l->handle);
+		login_free(w, l);
 		return;
 	}
-	verdict(s, r->verdict);
+	judged(s, r->verdict);
 	session_arm_deadline(s);
 	session_run(s);
 }
 
-static void check(struct smtp_session *s)
+void sasl_ask(struct smtp_session *s, enum auth_kind kind)
 {
 	struct login *l = s->login;
 
+	l->request.kind = kind;
 	l->request.source = s->peer;
 	l->request.handle = s->handle;
 	l->request.done = checked;
@@ -104,97 +198,47 @@ static void check(struct smtp_session *s)
 	enum auth_verdict v = auth_check(s->worker->env.auth, &l->request);
 	l->checking = v == AUTH_PENDING;
 	if (v != AUTH_PENDING)
-		verdict(s, v);
-}
-
-/* authzid NUL authcid NUL password, exactly two NULs (RFC 4616 section 2). */
-static void plain_response(struct smtp_session *s, char *message, size_t n)
-{
-	char *authcid = memchr(message, '\0', n);
-	char *end = message + n;
-	char *password =
-		authcid != NULL ? memchr(authcid + 1, '\0', (size_t)(end - authcid - 1)) : NULL;
-
-	if (password == NULL || memchr(password + 1, '\0', (size_t)(end - password - 1)) != NULL) {
-		fail(s, REPLY_AUTH_NOT_BASE64);
-		return;
-	}
-	authcid++;
-	password++;
-	size_t user_n = strlen(authcid), password_n = (size_t)(end - password);
-	/* acting for another user needs a right that nobody has */
-	bool proxy = message[0] != '\0' && strcmp(message, authcid) != 0;
-	if (proxy || user_n == 0 || user_n >= AUTH_USER_BYTES || password_n == 0 ||
-	    password_n >= AUTH_PASSWORD_BYTES) {
-		verdict(s, AUTH_BAD);
-		return;
-	}
-	memcpy(s->login->request.user, authcid, user_n);
-	memcpy(s->login->request.password, password, password_n);
-	check(s);
-}
-
-static void login_user(struct smtp_session *s, const char *message, size_t n)
-{
-	if (n == 0 || n >= AUTH_USER_BYTES || memchr(message, '\0', n) != NULL) {
-		verdict(s, AUTH_BAD);
-		return;
-	}
-	memcpy(s->login->request.user, message, n);
-	s->sasl = SASL_LOGIN_PASSWORD;
-	s->phase = PHASE_AUTH;
-	session_reply(s, REPLY_AUTH_CONTINUE, "UGFzc3dvcmQ6"); /* "Password:" */
-}
-
-static void login_password(struct smtp_session *s, const char *message, size_t n)
-{
-	if (n == 0 || n >= AUTH_PASSWORD_BYTES || memchr(message, '\0', n) != NULL) {
-		verdict(s, AUTH_BAD);
-		return;
-	}
-	memcpy(s->login->request.password, message, n);
-	check(s);
+		judged(s, v);
 }
 
 static void response(struct smtp_session *s, struct text t)
 {
 	char message[AUTH_LINE];
 	/* RFC 4954 section 4 wants the padding */
-	int n = t.n % 4 == 0 ? base64_decode(t.at, t.n, (uint8_t *)message, sizeof(message)) : -1;
+	int n = t.n % 4 == 0 ? base64_decode(t.at, t.n, (uint8_t *)message, sizeof(message) - 1)
+			     : -1;
 
 	if (n < 0) {
 		explicit_bzero(message, sizeof(message));
-		fail(s, REPLY_AUTH_NOT_BASE64);
+		sasl_fail(s, REPLY_AUTH_NOT_BASE64);
 		return;
 	}
-	switch (s->sasl) {
-	case SASL_PLAIN:
-		plain_response(s, message, (size_t)n);
-		break;
-	case SASL_LOGIN_USER:
-		login_user(s, message, (size_t)n);
-		break;
-	case SASL_LOGIN_PASSWORD:
-		login_password(s, message, (size_t)n);
-		break;
-	case SASL_NONE:
-		break;
-	}
+	message[n] = '\0';
+	s->login->mechanism->step(s, message, (size_t)n);
 	explicit_bzero(message, (size_t)n);
 }
 
 void sasl_line(struct smtp_session *s, struct text line)
 {
 	if (text_is(line, "*"))
-		fail(s, REPLY_AUTH_CANCELLED);
+		sasl_fail(s, REPLY_AUTH_CANCELLED);
 	else
 		response(s, line);
 }
 
+static const struct sasl_mechanism *find(const struct smtp_session *s, struct text name)
+{
+	for (unsigned i = 0; i < MECHANISMS; i++) {
+		if (text_is(name, mechanisms[i]->name) && usable(s, mechanisms[i]))
+			return mechanisms[i];
+	}
+	return NULL;
+}
+
 void sasl_begin(struct smtp_session *s, struct text arguments)
 {
-	const struct smtp_config *c = s->worker->config;
-	struct text mechanism = text_word(&arguments);
+	struct text name = text_word(&arguments);
+	handle_t h;
 
 	if (!conn_is_secure(&s->conn)) {
 		session_error(s, REPLY_AUTH_NEEDS_TLS, NULL);
@@ -205,13 +249,11 @@ void sasl_begin(struct smtp_session *s, struct text arguments)
 			      s->authenticated ? "authenticated already" : "send EHLO first");
 		return;
 	}
-	bool plain = c->auth_plain && text_is(mechanism, "PLAIN");
-	bool login = c->auth_login && text_is(mechanism, "LOGIN");
-	if (!plain && !login) {
+	const struct sasl_mechanism *m = find(s, name);
+	if (m == NULL) {
 		session_error(s, REPLY_AUTH_UNKNOWN, NULL);
 		return;
 	}
-	handle_t h;
 	s->login = slab_alloc(s->worker->logins, &h);
 	if (s->login == NULL) {
 		smtp_count(s->worker, smtp_auth_overloaded);
@@ -220,10 +262,10 @@ void sasl_begin(struct smtp_session *s, struct text arguments)
 	}
 	s->login->worker = s->worker;
 	s->login->handle = h;
-	s->sasl = plain ? SASL_PLAIN : SASL_LOGIN_USER;
+	s->login->mechanism = m;
 	s->phase = PHASE_AUTH;
-	if (arguments.n == 0) /* "VXNlcm5hbWU6" is "Username:" */
-		session_reply(s, REPLY_AUTH_CONTINUE, plain ? "" : "VXNlcm5hbWU6");
+	if (arguments.n == 0)
+		session_reply(s, REPLY_AUTH_CONTINUE, m->prompt != NULL ? m->prompt : "");
 	else if (text_is(arguments, "=")) /* an empty initial response */
 		response(s, (struct text){arguments.at, 0});
 	else

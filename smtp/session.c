@@ -66,7 +66,7 @@ static bool flush_replies(struct smtp_session *s)
 	if (c->start < c->end)
 		return false;
 	/* during DATA it stays: the verdict's reply must not depend on memory then */
-	if (s->phase == PHASE_DATA || s->phase == PHASE_COMMIT) {
+	if (s->phase == PHASE_DATA || s->phase == PHASE_CHUNK || s->phase == PHASE_COMMIT) {
 		c->start = c->end = 0;
 		return true;
 	}
@@ -165,7 +165,7 @@ void session_arm_deadline(struct smtp_session *s)
 		if (due > last)
 			due = last;
 	}
-	if (s->phase == PHASE_DATA)
+	if (s->phase == PHASE_DATA || (s->phase == PHASE_CHUNK && s->authenticated))
 		due = now + c->data_us;
 	if (s->phase == PHASE_CLOSING)
 		due = now + CLOSE_GRACE_US;
@@ -178,9 +178,9 @@ static void deadline_passed(struct timer *t)
 	struct smtp_worker *w = s->worker;
 
 	/* a long body may take longer, at a rate that no dripping client keeps up */
-	if (s->phase == PHASE_DATA) {
+	if (s->phase == PHASE_DATA || (s->phase == PHASE_CHUNK && s->authenticated)) {
 		uint64_t allowed = s->data_started_us + w->config->data_us +
-				   s->tx->body_bytes / 1024 * DATA_US_PER_KIB;
+				   s->data_bytes / 1024 * DATA_US_PER_KIB;
 		if (allowed > w->shard->now_us) {
 			timer_arm(w->shard->timers, t, allowed);
 			return;
@@ -267,7 +267,8 @@ static void line_ready(struct smtp_session *s, char *line, size_t n)
 	} else {
 		command_line(s, line, n);
 	}
-	if (s->phase == PHASE_COMMAND || s->phase == PHASE_AUTH || s->phase == PHASE_DATA)
+	if (s->phase == PHASE_COMMAND || s->phase == PHASE_AUTH || s->phase == PHASE_DATA ||
+	    s->phase == PHASE_CHUNK)
 		session_arm_deadline(s);
 	/* an AUTH line holds a password */
 	explicit_bzero(line, n);
@@ -363,6 +364,7 @@ static bool data_step(struct smtp_session *s)
 		return false;
 	size_t made = content_feed(&tx->content, in, n, transaction_tail(tx), &used);
 	transaction_added(tx, made);
+	s->data_bytes += used;
 	if (c != NULL)
 		c->start += (uint32_t)used;
 	else if (!keep_pipelined(s, in + used, n - used)) {
@@ -371,6 +373,46 @@ static bool data_step(struct smtp_session *s)
 	}
 	if (tx->content.state == CONTENT_END)
 		transaction_end_of_data(tx);
+	return true;
+}
+
+/* Up to most octets of input, from the buffer or the connection; they are taken. */
+static const uint8_t *take_input(struct smtp_session *s, size_t most, size_t *n)
+{
+	struct chunk *c = s->in;
+
+	if (c != NULL && c->start < c->end) {
+		const uint8_t *at = c->data + c->start;
+		*n = c->end - c->start < most ? c->end - c->start : most;
+		c->start += (uint32_t)*n;
+		return at;
+	}
+	*n = conn_read(&s->conn, s->worker->scratch, most < SCRATCH ? most : SCRATCH);
+	return s->worker->scratch;
+}
+
+/* BDAT: exactly so many octets, taken or thrown away. */
+static bool chunk_step(struct smtp_session *s)
+{
+	size_t room = s->chunk.discard ? SCRATCH : transaction_room(s->tx), n, used;
+
+	if (room == 0) {
+		session_pause(s, RETRY_US);
+		return false;
+	}
+	const uint8_t *in = take_input(s, s->chunk.left < room ? s->chunk.left : room, &n);
+	if (n == 0)
+		return false;
+	if (!s->chunk.discard)
+		transaction_added(s->tx, content_feed(&s->tx->content, in, n,
+						      transaction_tail(s->tx), &used));
+	s->data_bytes += n;
+	s->chunk.left -= n;
+	if (s->chunk.left == 0) {
+		chunk_over(s);
+		if (s->phase == PHASE_COMMAND)
+			session_arm_deadline(s);
+	}
 	return true;
 }
 
@@ -384,6 +426,8 @@ static bool step(struct smtp_session *s)
 		return line_step(s);
 	case PHASE_DATA:
 		return data_step(s);
+	case PHASE_CHUNK:
+		return chunk_step(s);
 	case PHASE_SECURING:
 	case PHASE_CHECKING:
 	case PHASE_COMMIT:

@@ -8,7 +8,7 @@
  *        one a worker.
  * Runs on: everything with an smtp_worker on that worker.
  * Errors: the peer's are replies (reply.h) and counters (counters.h).
- * Source: RFC 6409, 5321, 4954, 3207, 2920, 1870, 6152, 2034.
+ * Source: RFC 6409, 5321, 4954, 3207, 2920, 1870, 6152, 2034, and those of extension.h.
  */
 #ifndef SMTP_SMTP_H
 #define SMTP_SMTP_H
@@ -18,6 +18,7 @@
 #include "dataplane/tcp/stream.h"
 #include "smtp/auth/auth.h"
 #include "smtp/counters.h"
+#include "smtp/extension.h"
 #include "smtp/spool/spool.h"
 #include "tls/tls.h"
 
@@ -27,15 +28,36 @@
 struct smtp_shared;
 struct smtp_worker;
 
+enum smtp_mechanism {
+	SMTP_MECHANISM_PLAIN,
+	SMTP_MECHANISM_LOGIN,
+	SMTP_MECHANISM_SCRAM,
+	SMTP_MECHANISM_SCRAM_PLUS,
+	SMTP_MECHANISM_OAUTHBEARER,
+	SMTP_MECHANISM_XOAUTH2,
+	SMTP_MECHANISM_EXTERNAL,
+};
+/* What of a client's certificate names the user of AUTH EXTERNAL. */
+enum { SMTP_EXTERNAL_EMAIL = 1, SMTP_EXTERNAL_DNS = 2, SMTP_EXTERNAL_COMMON_NAME = 4 };
+
 enum { SMTP_EXEMPT = 64, SMTP_HOSTNAME = 256 };
 
 struct smtp_config {
 	char hostname[SMTP_HOSTNAME];
 	uint64_t max_message_size; /* octets after dot removal, prefix not counted */
 	uint32_t max_recipients;
+	uint32_t max_messages;       /* transactions a session; 0: no limit */
+	uint64_t max_header_size;    /* octets of the header section */
+	uint32_t extensions;         /* SMTP_EXT_BIT()s that are offered where they make sense */
+	bool require_tls_onward;     /* every next hop is reached by verified TLS only */
+	uint64_t max_hold_us;        /* FUTURERELEASE; 0: not offered */
+	int8_t max_priority;         /* MT-PRIORITY that a user may ask for */
+	char qualify[SMTP_HOSTNAME]; /* domain for addresses without; empty: refused */
+	bool long_lines_refused, from_required, remove_bcc, add_sender, own_senders;
 	uint64_t command_us, data_us, unauthenticated_us; /* deadlines */
 	uint64_t auth_failure_delay_us;
-	bool auth_plain, auth_login;
+	uint32_t mechanisms;           /* bits 1 << enum smtp_mechanism */
+	uint32_t external;             /* SMTP_EXTERNAL_*, or'ed */
 	uint32_t sessions;             /* all workers */
 	uint32_t sessions_per_address; /* all workers; 0: no limit */
 	struct {
@@ -68,6 +90,8 @@ void smtp_worker_destroy(struct smtp_worker *w);
 struct smtp_listener {
 	struct smtp_worker *worker;
 	bool implicit_tls;
+	bool normalize;   /* a lone LF in message data becomes CR LF */
+	bool hide_client; /* Received does not tell the client's name and address */
 };
 extern const struct stream_events smtp_stream_events;
 /* Before a SYN takes memory: false over the memory watermark. */

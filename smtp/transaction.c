@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { BODY_ROOM_LEAST = 32 };
+
 static void body_free(struct transaction *tx)
 {
 	chunk_free_list(tx->worker->shard->chunks, tx->first);
@@ -33,34 +35,66 @@ static void transaction_release(struct transaction *tx)
 	slab_free(w->transactions, tx->handle);
 }
 
-struct transaction *transaction_begin(struct smtp_session *s, const struct path *reverse,
-				      bool body_8bit)
+static struct envelope_text stored(struct text t)
+{
+	return (struct envelope_text){t.at, (uint32_t)t.n};
+}
+
+static ptrdiff_t write_envelope(const struct transaction *tx, struct text reverse)
+{
+	const struct smtp_session *s = tx->session;
+	const struct mail_parameters *m = &tx->parameters;
+	char clause[128];
+	/* without the word that says in Received what follows */
+	const char *tls = conn_tls_clause(&s->conn, clause, sizeof(clause));
+	struct envelope e = {
+		.reverse_path = stored(reverse),
+		.user = {s->user, (uint32_t)strlen(s->user)},
+		.mechanism = {s->mechanism, (uint32_t)strlen(s->mechanism)},
+		.envid = stored(m->envid),
+		.client = s->peer,
+		.accepted_at_s = tx->accepted_at_s,
+		.hold_until_s = m->hold_until_s,
+		.by = m->by,
+		.by_at_s = m->by_at_s,
+		.by_trace = m->by_trace,
+		.declared_bytes = m->size,
+		.body = m->body,
+		.ret = m->ret,
+		.smtputf8 = m->smtputf8,
+		.require_tls = m->require_tls,
+		.priority = m->priority,
+	};
+
+	if (strncmp(tls, "tls ", 4) == 0)
+		tls += 4;
+	e.tls = (struct envelope_text){tls, (uint32_t)strlen(tls)};
+	return envelope_begin(tx->envelope->data, tx->envelope->size, &e);
+}
+
+struct transaction *transaction_begin(struct smtp_session *s, struct text reverse,
+				      const struct mail_parameters *m)
 {
 	struct smtp_worker *w = s->worker;
 	handle_t h;
 	struct transaction *tx = slab_alloc(w->transactions, &h);
-	struct envelope e = {
-		.reverse_path = {reverse->mailbox.at, (uint32_t)reverse->mailbox.n},
-		.user = {s->user, (uint32_t)strlen(s->user)},
-		.client = s->peer,
-		.accepted_at_s = shard_wall_s(w->shard),
-		.body_8bit = body_8bit,
-	};
 
 	if (tx == NULL)
 		return NULL;
-	*tx = (struct transaction){.session = s, .worker = w, .handle = h};
+	*tx = (struct transaction){.session = s, .worker = w, .handle = h, .parameters = *m};
 	tx->envelope = chunk_alloc(w->shard->chunks, CHUNK_4K, false);
 	if (tx->envelope == NULL) {
 		slab_free(w->transactions, h);
 		return NULL;
 	}
-	tx->accepted_at_s = e.accepted_at_s;
-	ptrdiff_t n = envelope_begin(tx->envelope->data, tx->envelope->size, &e);
+	tx->accepted_at_s = shard_wall_s(w->shard);
+	ptrdiff_t n = write_envelope(tx, reverse);
 	if (n < 0) {
 		transaction_release(tx);
 		return NULL;
 	}
+	/* the line it pointed into goes */
+	tx->parameters.envid = (struct text){NULL, 0};
 	tx->envelope_bytes = (size_t)n;
 	s->tx = tx;
 	return tx;
@@ -83,17 +117,41 @@ static bool envelope_grow(struct transaction *tx)
 	return true;
 }
 
-int transaction_recipient(struct transaction *tx, struct text path)
+int transaction_recipient(struct transaction *tx, struct text path, const struct rcpt_parameters *r)
 {
+	struct envelope_recipient recipient = {
+		.path = stored(path),
+		.orcpt = stored(r->orcpt),
+		.notify = r->notify,
+	};
 	int rc;
 
 	do {
 		rc = envelope_add_recipient(tx->envelope->data, tx->envelope->size,
-					    &tx->envelope_bytes, path.at, (uint32_t)path.n);
+					    &tx->envelope_bytes, &recipient);
 	} while (rc == -ENOSPC && envelope_grow(tx));
 	if (rc == 0)
 		tx->recipients++;
 	return rc;
+}
+
+void transaction_begin_content(struct transaction *tx, bool dots)
+{
+	const struct smtp_listener *l = tx->session->listener;
+
+	tx->started_data = true;
+	content_begin(&tx->content, &(struct content_rules){
+					    .dots = dots,
+					    .binary = tx->parameters.body == ENVELOPE_BINARY,
+					    .normalize = dots && l->normalize,
+					    .remove_bcc = tx->worker->config->remove_bcc,
+				    });
+}
+
+void transaction_poison(struct transaction *tx)
+{
+	tx->poisoned = tx->chunked = true;
+	body_free(tx);
 }
 
 static void abort_done(struct spool_request *r)
@@ -147,7 +205,8 @@ static void append_done(struct spool_request *r)
 	slab_free(w->appends, a->handle);
 	if (tx->session == NULL && !tx->committing)
 		drop_body(tx);
-	else if (tx->session != NULL && tx->session->phase == PHASE_DATA)
+	else if (tx->session != NULL &&
+		 (tx->session->phase == PHASE_DATA || tx->session->phase == PHASE_CHUNK))
 		session_run(tx->session);
 }
 
@@ -206,6 +265,14 @@ void transactions_relieve(struct timer *t)
 		timer_arm(w->shard->timers, t, w->shard->now_us + RETRY_US);
 }
 
+/* Octets of input that the chunk surely has room for; a few left over are none. */
+static size_t body_room(const struct transaction *tx, const struct chunk *c)
+{
+	size_t n = content_fits(&tx->content.rules, c->size - c->end);
+
+	return n >= BODY_ROOM_LEAST ? n : 0;
+}
+
 static struct chunk *body_chunk(struct transaction *tx)
 {
 	struct chunk_pool *p = tx->worker->shard->chunks;
@@ -220,8 +287,9 @@ size_t transaction_room(struct transaction *tx)
 	/* what will be refused is read to its end and forgotten */
 	if (tx->too_big || tx->failure != 0)
 		body_free(tx);
-	if (tx->last != NULL && tx->last->size - tx->last->end > 1)
-		return tx->last->size - tx->last->end - 1;
+	size_t fits = tx->last != NULL ? body_room(tx, tx->last) : 0;
+	if (fits > 0)
+		return fits;
 	if (tx->held >= SMALL_BODY && !append_held(tx, false))
 		return 0;
 	struct chunk *c = body_chunk(tx);
@@ -235,7 +303,7 @@ size_t transaction_room(struct transaction *tx)
 	else
 		tx->first = c;
 	tx->last = c;
-	return c->size - 1;
+	return body_room(tx, c);
 }
 
 uint8_t *transaction_tail(struct transaction *tx)
@@ -263,7 +331,11 @@ static void tell_accepted(struct transaction *tx)
 		.place = tx->request.place,
 		.content_bytes = tx->request.prefix_bytes + tx->body_bytes,
 		.accepted_at_s = tx->accepted_at_s,
-		.retry_at_s = tx->accepted_at_s,
+		.retry_at_s = tx->parameters.hold_until_s,
+		.hold_until_s = tx->parameters.hold_until_s,
+		.by_at_s = tx->parameters.by_at_s,
+		.by = (uint8_t)tx->parameters.by,
+		.priority = tx->parameters.priority,
 		.recipients = tx->recipients,
 	};
 
@@ -273,7 +345,7 @@ static void tell_accepted(struct transaction *tx)
 	w->env.accepted(w->env.accepted_arg, &f);
 }
 
-static enum smtp_reply failure_reply(struct smtp_worker *w, int failure)
+enum smtp_reply transaction_failure(struct smtp_worker *w, int failure)
 {
 	if (failure == -ENOSPC) {
 		smtp_count(w, smtp_message_no_space);
@@ -305,7 +377,7 @@ static void commit_done(struct spool_request *r)
 		transaction_release(tx);
 	} else {
 		log_warning("smtp", "%s: not stored: %s", id, strerror(-r->verdict));
-		enum smtp_reply reply = failure_reply(w, r->verdict);
+		enum smtp_reply reply = transaction_failure(w, r->verdict);
 		if (s != NULL)
 			session_reply(s, reply, NULL);
 		transaction_abandon(tx);
@@ -315,32 +387,6 @@ static void commit_done(struct spool_request *r)
 		session_arm_deadline(s);
 		session_run(s);
 	}
-}
-
-/* A reply instead of a commit; counts why. */
-static bool refused(struct transaction *tx)
-{
-	struct smtp_session *s = tx->session;
-	struct smtp_worker *w = tx->worker;
-	char limit[24];
-
-	if (tx->too_big) {
-		smtp_count(w, smtp_message_too_big);
-		snprintf(limit, sizeof(limit), "%llu",
-			 (unsigned long long)w->config->max_message_size);
-		session_reply(s, REPLY_TOO_BIG, limit);
-	} else if (tx->content.bad_line_end) {
-		smtp_count(w, smtp_message_bare_newline);
-		session_error(s, REPLY_CONTENT_LINE_ENDS, NULL);
-	} else if (tx->content.received > RECEIVED_LIMIT) {
-		smtp_count(w, smtp_message_loop);
-		session_error(s, REPLY_LOOP, NULL);
-	} else if (tx->failure != 0) {
-		session_reply(s, failure_reply(w, tx->failure), NULL);
-	} else {
-		return false;
-	}
-	return true;
 }
 
 static int submit_commit(struct transaction *tx)
@@ -373,19 +419,40 @@ static int submit_commit(struct transaction *tx)
 	return spool_submit(w->env.spool_client, &tx->request);
 }
 
+/* What a header that ends without a line end kept waiting. */
+static void finish_content(struct transaction *tx)
+{
+	uint8_t rest[CONTENT_SLACK];
+	size_t n = content_finish(&tx->content, rest);
+
+	if (n == 0)
+		return;
+	if (transaction_room(tx) == 0) {
+		tx->failure = -ENOMEM;
+		return;
+	}
+	memcpy(transaction_tail(tx), rest, n);
+	transaction_added(tx, n);
+}
+
 void transaction_end_of_data(struct transaction *tx)
 {
 	struct smtp_session *s = tx->session;
 
 	s->phase = PHASE_COMMAND;
 	stream_set_receive_limit(s->conn.stream, RECEIVE_WINDOW);
-	if (refused(tx)) {
+	finish_content(tx);
+	if (verdict_refuses(tx, true)) {
 		transaction_abandon(tx);
 		return;
 	}
+	const struct header *h = &tx->content.header;
+	/* RFC 8689 section 5: REQUIRETLS outweighs the field */
+	if (h->tls_optional && !tx->parameters.require_tls)
+		envelope_set_tls_optional(tx->envelope->data);
 	int rc = submit_commit(tx);
 	if (rc < 0) {
-		session_reply(s, failure_reply(tx->worker, rc), NULL);
+		session_reply(s, transaction_failure(tx->worker, rc), NULL);
 		transaction_abandon(tx);
 		return;
 	}

@@ -83,8 +83,8 @@ void smtp_each_session(struct smtp_worker *w,
 	static const char *const phases[] = {
 		[PHASE_SECURING] = "handshake", [PHASE_COMMAND] = "command",
 		[PHASE_AUTH] = "auth",          [PHASE_CHECKING] = "auth-check",
-		[PHASE_DATA] = "data",          [PHASE_COMMIT] = "commit",
-		[PHASE_CLOSING] = "closing",
+		[PHASE_DATA] = "data",          [PHASE_CHUNK] = "data",
+		[PHASE_COMMIT] = "commit",      [PHASE_CLOSING] = "closing",
 	};
 
 	for (uint32_t i = 0; i < slab_extent(w->sessions); i++) {

@@ -8,7 +8,7 @@ packages="
     libargon2-dev libcmocka-dev
     clang-14 clang-format-14 libclang-rt-14-dev
     python3 python3-aiosmtpd python3-yaml
-    iproute2 ethtool procps openssl swaks curl
+    iproute2 ethtool procps openssl swaks curl msmtp
     libnet-ssleay-perl libauthen-sasl-perl libio-socket-ssl-perl libio-socket-inet6-perl
 "
 missing=""

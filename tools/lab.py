@@ -105,7 +105,7 @@ class Lab:
             "listeners": [{"name": "submissions", "port": 465, "tls": "implicit"},
                           {"name": "submission", "port": 587, "tls": "starttls"}],
             "tls": {"threads": 1, "certificates": [{"chain": self.ca, "key": self.path("key.pem")}]},
-            "auth": {"mechanisms": ["PLAIN", "LOGIN"], "users": self.path("users")},
+            "auth": {"users": self.path("users")},
             "submission": {"max_message_size": "50M"},
             "spool": {"directory": self.spool, "max_size": "2G"},
             "relay": {"pools": [{"name": "default", "connections": 8,

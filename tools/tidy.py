@@ -28,7 +28,7 @@ FOREIGN = {
     r"<openssl/": ["tls", "smtp/auth"],
     r"<libfyaml": ["control"],
     r"<microhttpd": ["control"],
-    r"<jansson": ["control", "control/cli"],
+    r"<jansson": ["control", "control/cli", "smtp/auth"],
     r"<argon2": ["smtp/auth"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"][^>"]+[>"])')

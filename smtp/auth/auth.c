@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/nap.h"
+#include "smtp/auth/scram.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -59,14 +60,18 @@ static int draw_secrets(struct auth *a)
 		       : -EIO;
 }
 
-static int allocate(struct auth *a, const char *users_file)
+static int allocate(struct auth *a, const struct auth_config *c)
 {
-	a->users_file = strdup(users_file);
+	a->users_file = strdup(c->users_file);
+	a->jwks_file = c->jwks_file != NULL ? strdup(c->jwks_file) : NULL;
+	if (c->tokens != NULL)
+		a->tokens = *c->tokens;
 	a->requests = ring_create(a->c.queue);
 	a->queue = fairq_create(a->c.queue);
+	a->cheap = fairq_create(a->c.queue);
 	a->guesses = guesses_create(LIMIT_ENTRIES);
 	a->thread = calloc(a->c.threads, sizeof(*a->thread));
-	if (a->users_file == NULL || a->requests == NULL || a->queue == NULL ||
+	if (a->users_file == NULL || a->requests == NULL || a->queue == NULL || a->cheap == NULL ||
 	    a->guesses == NULL || a->thread == NULL)
 		return -ENOMEM;
 	return draw_secrets(a);
@@ -84,7 +89,11 @@ int auth_open(struct auth **out, const struct auth_config *c, char *error, size_
 	list_init(&a->clients);
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_mutex_init(&a->clients_lock, NULL);
-	int code = allocate(a, c->users_file);
+	int code = allocate(a, c);
+	if (code == 0 && a->jwks_file != NULL) {
+		a->keys_seen = identity(a->jwks_file);
+		code = jwks_load(&a->keys, a->jwks_file, error, error_bytes);
+	}
 	if (code == 0) {
 		a->c.users_file = a->users_file;
 		a->read = a->refused = identity(a->users_file);
@@ -115,14 +124,23 @@ static bool charge(struct auth *a, const struct auth_request *r)
 	return true;
 }
 
+static void sort_requests(struct auth *a)
+{
+	struct auth_request *r;
+
+	while ((r = ring_pop(a->requests)) != NULL)
+		fairq_push(r->kind == AUTH_PASSWORD ? a->queue : a->cheap, r);
+}
+
 static struct auth_request *next_request(struct auth *a, bool *judge)
 {
 	struct auth_request *r;
 
 	pthread_mutex_lock(&a->lock);
-	while ((r = ring_pop(a->requests)) != NULL)
-		fairq_push(a->queue, r);
-	r = fairq_pop(a->queue);
+	sort_requests(a);
+	r = fairq_pop(a->cheap);
+	if (r == NULL)
+		r = fairq_pop(a->queue);
 	*judge = r != NULL && charge(a, r);
 	pthread_mutex_unlock(&a->lock);
 	return r;
@@ -147,16 +165,75 @@ static const struct {
 	{AUTH_OVERLOADED, auth_no_memory, true},
 };
 
-static void judge(struct auth *a, struct auth_request *r)
+static int judge_password(struct auth *a, struct auth_request *r)
 {
 	const struct password_hash *h =
 		r->record != NULL ? &r->record->hash : users_dummy(r->users);
 	int same = password_verify(h, r->password);
-	unsigned i = same < 0 ? 2 : same == 1 && r->record != NULL;
+
+	return same < 0 ? same : same == 1 && r->record != NULL;
+}
+
+/* An unknown user's proof costs the same. */
+static int judge_scram(struct auth *a, struct auth_request *r)
+{
+	struct scram_verifier v;
+	bool known =
+		r->record != NULL && r->record->scram != NULL && scram_parse(r->record->scram, &v);
+
+	if (!known)
+		memset(&v, 0, sizeof(v));
+	int same = scram_check(r->scram, &v);
+	OPENSSL_cleanse(&v, sizeof(v));
+	return same < 0 ? same : same == 1 && known;
+}
+
+static const enum auth_counter token_counters[] = {
+	[JWT_MALFORMED] = auth_token_malformed, [JWT_KEY] = auth_token_key,
+	[JWT_SIGNATURE] = auth_token_signature, [JWT_TIME] = auth_token_time,
+	[JWT_CLAIMS] = auth_token_claims,       [JWT_NO_MEMORY] = auth_no_memory,
+};
+
+/* The name that the token proves is the user's; a name that the client says must be the same. */
+static int judge_token(struct auth *a, struct auth_request *r)
+{
+	char user[AUTH_USER_BYTES];
+
+	pthread_mutex_lock(&a->lock);
+	struct jwks *keys = a->keys != NULL ? jwks_ref(a->keys) : NULL;
+	pthread_mutex_unlock(&a->lock);
+	if (keys == NULL)
+		return 0;
+	enum jwt_verdict v = jwt_check(keys, &a->tokens, r->token, r->token_bytes, r->wall_s, user,
+				       sizeof(user));
+	jwks_unref(keys);
+	if (v == JWT_GOOD &&
+	    (user_name_fault(user) != NULL || (r->user[0] != '\0' && strcmp(r->user, user) != 0)))
+		v = JWT_CLAIMS;
+	if (v == JWT_GOOD) {
+		memcpy(r->user, user, sizeof(user));
+		return 1;
+	}
+	pthread_mutex_lock(&a->lock);
+	counter_inc(&a->counters[token_counters[v]]);
+	pthread_mutex_unlock(&a->lock);
+	return v == JWT_NO_MEMORY ? -ENOMEM : 0;
+}
+
+static int (*const judges[])(struct auth *a, struct auth_request *r) = {
+	[AUTH_PASSWORD] = judge_password,
+	[AUTH_SCRAM] = judge_scram,
+	[AUTH_TOKEN] = judge_token,
+};
+
+static void judge(struct auth *a, struct auth_request *r)
+{
+	int same = judges[r->kind](a, r);
+	unsigned i = same < 0 ? 2 : same == 1;
 
 	pthread_mutex_lock(&a->lock);
 	counter_inc(&a->counters[outcomes[i].counter]);
-	if (r->record == NULL)
+	if (r->record == NULL && r->kind != AUTH_TOKEN)
 		counter_inc(&a->counters[auth_unknown_users]);
 	if (outcomes[i].refund) {
 		guesses_refund(a->guesses, r->source_tag, &a->c.per_address);
@@ -209,9 +286,8 @@ void auth_return_waiting(struct auth *a)
 {
 	struct auth_request *r;
 
-	while ((r = ring_pop(a->requests)) != NULL)
-		fairq_push(a->queue, r);
-	while ((r = fairq_pop(a->queue)) != NULL) {
+	sort_requests(a);
+	while ((r = fairq_pop(a->cheap)) != NULL || (r = fairq_pop(a->queue)) != NULL) {
 		counter_inc(&a->counters[auth_stopped]);
 		give_back(r, AUTH_OVERLOADED);
 	}
@@ -243,6 +319,31 @@ static void publish(struct auth *a, struct users *u)
 	atomic_store(&a->user_count, users_count(u));
 }
 
+static void refresh_keys(struct auth *a)
+{
+	char error[512];
+	struct jwks *k;
+
+	if (a->jwks_file == NULL)
+		return;
+	struct file_identity now = identity(a->jwks_file);
+	if (same_file(&now, &a->keys_seen))
+		return;
+	a->keys_seen = now;
+	if (jwks_load(&k, a->jwks_file, error, sizeof(error)) != 0) {
+		counter_inc(&a->counters[auth_reload_errors]);
+		log_error("auth", "%s; the keys read before stay in force", error);
+		return;
+	}
+	pthread_mutex_lock(&a->lock);
+	struct jwks *old = a->keys;
+	a->keys = k;
+	pthread_mutex_unlock(&a->lock);
+	jwks_unref(old);
+	counter_inc(&a->counters[auth_reloads]);
+	log_info("auth", "%s: %u keys", a->jwks_file, jwks_count(k));
+}
+
 void auth_refresh(struct auth *a)
 {
 	char error[512];
@@ -250,6 +351,7 @@ void auth_refresh(struct auth *a)
 	struct file_identity now = identity(a->users_file);
 
 	users_bury(&a->graveyard);
+	refresh_keys(a);
 	if (same_file(&now, &a->read) || same_file(&now, &a->refused))
 		return;
 	if (users_load(&u, a->users_file, &a->graveyard, error, sizeof(error)) != 0) {
@@ -273,6 +375,9 @@ void auth_close(struct auth *a)
 		users_unref(a->users);
 	users_bury(&a->graveyard);
 	fairq_destroy(a->queue);
+	fairq_destroy(a->cheap);
+	jwks_unref(a->keys);
+	free(a->jwks_file);
 	guesses_destroy(a->guesses);
 	if (a->requests != NULL)
 		ring_destroy(a->requests);

@@ -28,6 +28,9 @@
 
 struct auth;
 struct auth_client;
+struct jwt_policy;
+struct scram;
+struct scram_verifier;
 struct user;
 struct users;
 
@@ -38,13 +41,15 @@ struct auth_rate {
 /* Zero takes the default. */
 struct auth_config {
 	const char *users_file;
-	unsigned threads;          /* default 1 */
-	unsigned queue;            /* checks waiting in all; default 256 */
-	unsigned queue_per_source; /* default 8 */
-	unsigned queue_per_user;   /* default 8 */
-	unsigned followers;        /* checks of a worker that wait for an equal one; default 4096 */
-	unsigned cache_entries;    /* a worker; default 65536 */
-	uint32_t cache_ttl_s;      /* 600 */
+	const char *jwks_file;           /* NULL: no tokens */
+	const struct jwt_policy *tokens; /* copied */
+	unsigned threads;                /* default 1 */
+	unsigned queue;                  /* checks waiting in all; default 256 */
+	unsigned queue_per_source;       /* default 8 */
+	unsigned queue_per_user;         /* default 8 */
+	unsigned followers;     /* checks of a worker that wait for an equal one; default 4096 */
+	unsigned cache_entries; /* a worker; default 65536 */
+	uint32_t cache_ttl_s;   /* 600 */
 	/* Failed checks judged in any `per_us`: half of count at once, the rest evenly spread.
 	 * What comes beyond is not judged and answers AUTH_OVERLOADED (454 4.7.0), right
 	 * password or not, known user or not.  The cache is asked first, so whoever has
@@ -57,7 +62,20 @@ enum auth_verdict { AUTH_PENDING, AUTH_OK, AUTH_BAD, AUTH_OVERLOADED };
 
 enum { AUTH_USER_BYTES = 256, AUTH_PASSWORD_BYTES = 512 };
 
+/* What is to be judged.  All kinds pass the same queue limits and brakes on guessing; the cheap
+ * ones, some microseconds, go before the hashes. */
+enum auth_kind {
+	AUTH_PASSWORD, /* user and password */
+	AUTH_SCRAM,    /* user and scram: a proof; its signature is made */
+	AUTH_TOKEN,    /* token; user as the client says it (or ""), as the token says it when OK */
+};
+
 struct auth_request {
+	enum auth_kind kind;
+	struct scram *scram; /* the auth threads' until done() */
+	const char *token;   /* the same */
+	size_t token_bytes;
+	int64_t wall_s;                     /* AUTH_TOKEN: the time to judge by */
 	char user[AUTH_USER_BYTES];         /* NUL-terminated */
 	char password[AUTH_PASSWORD_BYTES]; /* wiped before done() */
 	struct ip_addr source;
@@ -77,12 +95,14 @@ struct auth_request {
 	struct auth_request *follow; /* worker: equal checks that get the same verdict */
 };
 
-/* Reads the users file.  0, or -errno with a text naming file:line and the remedy. */
+/* Reads the users file and the key set.  0, or -errno with a text naming file:line and the remedy.
+ */
 int auth_open(struct auth **a, const struct auth_config *c, char *error, size_t error_bytes);
 /* 0 or -errno; the threads run at nice 10, on the cores of the caller. */
 int auth_start(struct auth *a);
-/* Re-reads the file when it changed, frees what nobody uses any more (control thread, about
- * once a second).  A file that does not parse changes nothing but a counter and the log. */
+/* Re-reads the users file and the key set when they changed, frees what nobody uses any more
+ * (control thread, about once a second).  A file that does not parse changes nothing but a counter
+ * and the log. */
 void auth_refresh(struct auth *a);
 /* Ends the threads; what waited comes back by auth_poll() as AUTH_OVERLOADED. */
 void auth_stop(struct auth *a);
@@ -96,6 +116,11 @@ void auth_client_destroy(struct auth_client *c);
 /* AUTH_OK from the cache at once, AUTH_PENDING (done() comes later), or AUTH_OVERLOADED.  The
  * password is wiped when the answer is not AUTH_PENDING. */
 enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r);
+/* The verifier that SCRAM's first answer tells of; for a user that is unknown or has none a made-up
+ * one, always the same for a name, so that nothing is told. */
+void auth_scram_verifier(struct auth_client *c, const char *user, struct scram_verifier *v);
+/* Whether the users file names the user: for identities that need no secret (AUTH EXTERNAL). */
+bool auth_knows(struct auth_client *c, const char *user);
 /* Calls done() of what has been judged; the number.  Every round of the worker's loop. */
 unsigned auth_poll(struct auth_client *c);
 

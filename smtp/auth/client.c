@@ -8,6 +8,9 @@
 #include <openssl/crypto.h>
 #include <openssl/params.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { MADE_UP_SALT = 16 };
 
 /* The key never changes, so it is expanded once; each check re-initialises without it. */
 static EVP_MAC_CTX *keyed_mac(const struct auth *a)
@@ -161,7 +164,8 @@ static struct auth_request *equal_check(struct auth_client *c, const struct auth
 {
 	list_each (l, &c->leaders) {
 		struct auth_request *leader = container_of(l, struct auth_request, link);
-		if (CRYPTO_memcmp(leader->cache_key, r->cache_key, sizeof(r->cache_key)) == 0)
+		if (leader->kind == AUTH_PASSWORD &&
+		    CRYPTO_memcmp(leader->cache_key, r->cache_key, sizeof(r->cache_key)) == 0)
 			return leader;
 	}
 	return NULL;
@@ -185,27 +189,41 @@ static enum auth_verdict follow(struct auth_client *c, struct auth_request *lead
 	return AUTH_PENDING;
 }
 
-enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
+void auth_scram_verifier(struct auth_client *c, const char *user, struct scram_verifier *v)
 {
-	static const uint8_t nobody[USERS_RECORD_ID_BYTES];
-	struct auth *a = c->auth;
+	static const char purpose[] = "SCRAM salt of nobody";
+	uint8_t made_up[CACHE_KEY_BYTES] = {0};
+	size_t n = 0;
 
 	take_new_snapshot(c);
-	const struct user *u = users_find(c->users, r->user);
-	/* The key is made for unknown users too: the same work, the same time. */
-	bool keyed = make_cache_key(c, r, u != NULL ? u->record_id : nobody);
-	if (keyed && cache_has(c->cache, r->cache_key, c->shard->now_us) && u != NULL) {
-		counter_inc(&c->counters[auth_cache_hits]);
-		return answer(r, AUTH_OK);
-	}
-	counter_inc(&c->counters[auth_cache_misses]);
-	r->follow = NULL;
-	struct auth_request *leader = keyed ? equal_check(c, r) : NULL;
-	if (leader != NULL)
-		return follow(c, leader, r);
+	const struct user *u = users_find(c->users, user);
+	/* made for known users too: the same work, the same time */
+	if (EVP_MAC_init(c->mac, NULL, 0, NULL) == 1 &&
+	    EVP_MAC_update(c->mac, (const uint8_t *)purpose, sizeof(purpose)) == 1 &&
+	    EVP_MAC_update(c->mac, (const uint8_t *)user, strlen(user)) == 1)
+		EVP_MAC_final(c->mac, made_up, &n, sizeof(made_up));
+	if (u != NULL && u->scram != NULL && scram_parse(u->scram, v))
+		return;
+	memset(v, 0, sizeof(*v));
+	v->iterations = users_scram_iterations(c->users);
+	v->salt_bytes = MADE_UP_SALT;
+	memcpy(v->salt, made_up, MADE_UP_SALT);
+}
+
+bool auth_knows(struct auth_client *c, const char *user)
+{
+	take_new_snapshot(c);
+	return users_find(c->users, user) != NULL;
+}
+
+/* Into the queue of the auth threads, if there is room. */
+static enum auth_verdict ask(struct auth_client *c, struct auth_request *r, const struct user *u)
+{
+	struct auth *a = c->auth;
+
 	r->source_tag = source_tag(a, &r->source);
 	r->user_tag = user_tag(a, r->user);
-	enum auth_counter full = keyed ? admit(a, r) : auth_no_memory;
+	enum auth_counter full = admit(a, r);
 	if (full != auth_counter_count) {
 		counter_inc(&c->counters[full]);
 		return answer(r, AUTH_OVERLOADED);
@@ -222,18 +240,46 @@ enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
 	return AUTH_PENDING;
 }
 
+enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
+{
+	static const uint8_t nobody[USERS_RECORD_ID_BYTES];
+
+	take_new_snapshot(c);
+	r->follow = NULL;
+	const struct user *u = users_find(c->users, r->user);
+	if (r->kind != AUTH_PASSWORD) {
+		/* no two proofs and no two tokens are the same check */
+		memset(r->cache_key, 0, sizeof(r->cache_key));
+		return ask(c, r, u);
+	}
+	/* The key is made for unknown users too: the same work, the same time. */
+	bool keyed = make_cache_key(c, r, u != NULL ? u->record_id : nobody);
+	if (keyed && cache_has(c->cache, r->cache_key, c->shard->now_us) && u != NULL) {
+		counter_inc(&c->counters[auth_cache_hits]);
+		return answer(r, AUTH_OK);
+	}
+	counter_inc(&c->counters[auth_cache_misses]);
+	if (!keyed) {
+		counter_inc(&c->counters[auth_no_memory]);
+		return answer(r, AUTH_OVERLOADED);
+	}
+	struct auth_request *leader = equal_check(c, r);
+	return leader != NULL ? follow(c, leader, r) : ask(c, r, u);
+}
+
 /* The record may have changed between question and answer: then the answer is void. */
 static void settle(struct auth_client *c, struct auth_request *r)
 {
+	if (r->kind == AUTH_TOKEN)
+		return;
 	const struct user *now = users_find(c->users, r->user);
-
 	if (now == NULL ||
 	    memcmp(now->record_id, r->record->record_id, USERS_RECORD_ID_BYTES) != 0) {
 		counter_inc(&c->counters[auth_record_changed]);
 		r->verdict = AUTH_OVERLOADED;
 		return;
 	}
-	if (cache_put(c->cache, r->cache_key, c->shard->now_us))
+	if (r->kind == AUTH_PASSWORD && cache_put(c->cache, r->cache_key, c->shard->now_us))
 		counter_inc(&c->counters[auth_cache_evictions]);
 }
 

@@ -19,6 +19,11 @@
 	X(auth, limited_address, "checks", "not judged: too many failures of the address")      \
 	X(auth, limited_user, "checks", "not judged: too many failures of the user")            \
 	X(auth, no_memory, "checks", "not judged: no memory for the hash")                      \
+	X(auth, token_malformed, "tokens", "refused: not a signed JSON Web Token")              \
+	X(auth, token_key, "tokens", "refused: no key of that id and algorithm")                \
+	X(auth, token_signature, "tokens", "refused: wrong signature")                          \
+	X(auth, token_time, "tokens", "refused: expired, not yet valid, or without expiry")     \
+	X(auth, token_claims, "tokens", "refused: issuer, audience or user is another")         \
 	X(auth, record_changed, "checks", "void because the user's record changed meanwhile")   \
 	X(auth, stopped, "checks", "not judged because the gateway was stopping")               \
 	X(auth, reloads, "readings", "users files taken over")                                  \

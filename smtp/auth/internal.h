@@ -10,6 +10,7 @@
 #include "smtp/auth/cache.h"
 #include "smtp/auth/fairq.h"
 #include "smtp/auth/guesses.h"
+#include "smtp/auth/jwt.h"
 #include "smtp/auth/users.h"
 
 #include <openssl/evp.h>
@@ -27,7 +28,8 @@ struct file_identity {
 
 struct auth {
 	struct auth_config c;
-	char *users_file;
+	char *users_file, *jwks_file;
+	struct jwt_policy tokens;
 	uint8_t secret[AUTH_SECRET_BYTES]; /* of this boot; keys the caches */
 	struct siphash_key tag_key;
 
@@ -38,7 +40,8 @@ struct auth {
 
 	/* auth threads */
 	pthread_mutex_t lock;
-	struct fairq *queue;
+	struct fairq *queue, *cheap; /* hashes; what takes microseconds */
+	struct jwks *keys;           /* NULL: no tokens */
 	struct guesses *guesses;
 	uint64_t counters[auth_counter_count];
 	pthread_t *thread;
@@ -50,7 +53,7 @@ struct auth {
 	struct list clients;
 	struct users *users;
 	atomic_uint user_count;
-	struct file_identity read, refused;
+	struct file_identity read, refused, keys_seen;
 	struct users_graveyard graveyard;
 };
 

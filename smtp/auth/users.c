@@ -29,6 +29,7 @@ struct users {
 	uint32_t mask;
 	struct siphash_key key;
 	struct password_hash dummy;
+	uint32_t scram_iterations; /* 0: no verifier has been seen */
 };
 
 struct reading {
@@ -101,6 +102,12 @@ const struct password_hash *users_dummy(const struct users *u)
 	return &u->dummy;
 }
 
+uint32_t users_scram_iterations(const struct users *u)
+{
+	return u->scram_iterations != 0 ? u->scram_iterations
+					: password_cost_default().scram_iterations;
+}
+
 static bool same_cost(const struct password_hash *a, const struct password_hash *b)
 {
 	return a->memory_kib == b->memory_kib && a->passes == b->passes && a->lanes == b->lanes;
@@ -164,6 +171,8 @@ static int add_user(struct users *u, struct reading *r, char *line)
 	if (user->scram != NULL && !scram_parse(user->scram, &scram))
 		return refuse(r, "the third field is not a SCRAM-SHA-256 verifier "
 				 "(SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey)");
+	if (user->scram != NULL && u->scram_iterations == 0)
+		u->scram_iterations = scram.iterations;
 	uint32_t *bucket = find_bucket(u, user->name);
 	if (*bucket != 0)
 		return refuse(r, "user %s is written twice", user->name);

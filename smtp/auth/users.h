@@ -53,6 +53,8 @@ const struct user *users_at(const struct users *u, unsigned i); /* in the order 
 /* The hash that unknown names are checked against: the parameters of most users here, a fixed
  * salt, no password that fits. */
 const struct password_hash *users_dummy(const struct users *u);
+/* What a made-up SCRAM verifier tells: as the first verifier of the file, or the default. */
+uint32_t users_scram_iterations(const struct users *u);
 
 /* NULL, or why the text cannot be a user's name. */
 const char *user_name_fault(const char *name);

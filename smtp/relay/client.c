@@ -162,7 +162,7 @@ static void send_ehlo(struct client *c, const char *verb)
 	char line[RELAY_NAME + 16];
 	int n = snprintf(line, sizeof(line), "%s %s\r\n", verb, c->worker->config.hostname);
 
-	c->pipelining = c->eightbit = c->size = c->starttls = false;
+	c->offers = 0;
 	c->size_limit = 0;
 	c->state = CLIENT_EHLO;
 	reply_begin(&c->reply);
@@ -173,17 +173,28 @@ static void send_ehlo(struct client *c, const char *verb)
 
 static void learn_extension(struct client *c)
 {
+	static const char *const keywords[OFFERS] = {
+		[OFFER_PIPELINING] = "PIPELINING",
+		[OFFER_8BITMIME] = "8BITMIME",
+		[OFFER_SIZE] = "SIZE",
+		[OFFER_STARTTLS] = "STARTTLS",
+		[OFFER_CHUNKING] = "CHUNKING",
+		[OFFER_BINARYMIME] = "BINARYMIME",
+		[OFFER_SMTPUTF8] = "SMTPUTF8",
+		[OFFER_DSN] = "DSN",
+		[OFFER_DELIVERBY] = "DELIVERBY",
+		[OFFER_MT_PRIORITY] = "MT-PRIORITY",
+		[OFFER_REQUIRETLS] = "REQUIRETLS",
+	};
 	const char *line = reply_text(&c->reply);
+	size_t n = strcspn(line, " ");
 
-	if (strcasecmp(line, "PIPELINING") == 0)
-		c->pipelining = true;
-	else if (strcasecmp(line, "8BITMIME") == 0)
-		c->eightbit = true;
-	else if (strcasecmp(line, "STARTTLS") == 0)
-		c->starttls = true;
-	else if (strncasecmp(line, "SIZE", 4) == 0 && (line[4] == '\0' || line[4] == ' ')) {
-		c->size = true;
-		c->size_limit = strtoull(line + 4, NULL, 10);
+	for (unsigned i = 0; i < OFFERS; i++) {
+		if (n != strlen(keywords[i]) || strncasecmp(line, keywords[i], n) != 0)
+			continue;
+		c->offers |= 1u << i;
+		if (i == OFFER_SIZE)
+			c->size_limit = strtoull(line + n, NULL, 10);
 	}
 }
 
@@ -213,11 +224,11 @@ static bool after_ehlo(struct client *c)
 	bool broken = c->worker->shard->now_us < c->hop->tls_broken_until_us;
 
 	if (conn_is_secure(&c->conn) || want == RELAY_TLS_NONE ||
-	    (want == RELAY_TLS_OPPORTUNISTIC && (!c->starttls || broken))) {
+	    (want == RELAY_TLS_OPPORTUNISTIC && (!hop_offers(c, OFFER_STARTTLS) || broken))) {
 		ready(c);
 		return true;
 	}
-	if (!c->starttls) {
+	if (!hop_offers(c, OFFER_STARTTLS)) {
 		relay_count(c->worker, relay_tls_missing);
 		client_failed(c, "STARTTLS is required but not offered");
 		return false;

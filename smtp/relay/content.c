@@ -91,9 +91,18 @@ static bool read_ahead(struct client *c)
 	return true;
 }
 
-/* Copies from the piece into the output, dots doubled; until either is used up. */
+/* Copies from the piece into the output, dots doubled but for BDAT; until either is used up. */
 static void stuff(struct client *c, struct chunk *from, struct chunk *to)
 {
+	if (c->chunked) {
+		size_t n = from->end - from->start, room = to->size - to->end;
+		n = n < room ? n : room;
+		memcpy(to->data + to->end, from->data + from->start, n);
+		to->end += (uint32_t)n;
+		from->start += (uint32_t)n;
+		c->written_offset += n;
+		return;
+	}
 	while (from->start < from->end && to->size - to->end >= 2) {
 		const uint8_t *p = from->data + from->start;
 		size_t n = from->end - from->start, room = to->size - to->end - 1;
@@ -116,9 +125,10 @@ static void stuff(struct client *c, struct chunk *from, struct chunk *to)
 static void end_of_data(struct client *c)
 {
 	/* content without a last line end gets one: the terminator must stand on its own line */
-	if (!c->line_start)
+	if (!c->chunked && !c->line_start)
 		client_command(c, "\r\n", 2);
-	client_command(c, ".\r\n", 3);
+	if (!c->chunked)
+		client_command(c, ".\r\n", 3);
 	c->state = CLIENT_FINAL;
 	client_arm(c, FINAL_US);
 	client_flush(c);

@@ -14,6 +14,10 @@
 	X(relay, expired, "messages", "messages given up: retry.give_up passed")                   \
 	X(relay, reports, "messages", "delivery status notifications sent")                        \
 	X(relay, reports_suppressed, "messages", "failures without a report: null reverse-path")   \
+	X(relay, reports_unwanted, "messages", "reports not sent: NOTIFY did not ask for them")    \
+	X(relay, notices, "messages", "notices of a delay or a passed deadline looked into")       \
+	X(relay, deadline_passed, "messages", "messages given up: BY with mode R passed")          \
+	X(relay, hop_lacks, "attempts", "attempts failed: the hop lacks what the message needs")   \
 	X(relay, connections, "connections", "connections to next hops made")                      \
 	X(relay, connect_failed, "connections", "connections to next hops that failed")            \
 	X(relay, tls_failed, "connections", "TLS with a next hop failed")                          \

@@ -20,6 +20,7 @@ static void delivery_free(struct delivery *d)
 	chunk_free_list(p, d->envelope);
 	chunk_free_list(p, d->report);
 	chunk_free_list(p, d->report_envelope);
+	chunk_free_list(p, d->head);
 	free(d->recipients);
 	free(d->dispositions);
 	slab_free(w->deliveries, d->handle);
@@ -32,8 +33,13 @@ static void delivery_drop(struct delivery *d, const char *why)
 	struct client *c = d->client;
 
 	uint64_t us = message_retry_us(m);
+	bool notice = d->notice;
 
 	delivery_free(d);
+	if (notice) { /* looked for again with the next attempt's memory */
+		m->noticed = false;
+		us = RETRY_SPOOL_US * 60ull;
+	}
 	/* an expired message is due at once, but not in every round while the spool fails */
 	message_defer(m, why, us > RETRY_SPOOL_US ? us : RETRY_SPOOL_US);
 	if (c != NULL)
@@ -44,6 +50,8 @@ static bool is_done(const struct message *m, uint32_t i)
 {
 	return m->done != NULL && (m->done[i / 8] & 1u << i % 8) != 0;
 }
+
+static void conclude(struct timer *t);
 
 static void envelope_loaded(struct spool_request *r)
 {
@@ -66,9 +74,18 @@ static void envelope_loaded(struct spool_request *r)
 	}
 	for (uint32_t i = 0; i < m->recipients; i++)
 		d->recipients[i].state = is_done(m, i) ? RECIPIENT_DONE : RECIPIENT_TODO;
-	if (d->expired) {
-		delivery_outcome(d, RECIPIENT_TODO, 554, "4.4.7",
-				 m->last_error != NULL ? m->last_error : "delivery time expired");
+	/* the envelope is the truth; after a restart the queue entry knows less */
+	if (d->notice) {
+		delivery_outcome(d, RECIPIENT_TODO, 450, "4.0.0",
+				 m->last_error != NULL ? m->last_error : "not tried yet");
+		conclude(&d->timer);
+	} else if (d->expired) {
+		bool deadline =
+			d->e.by == ENVELOPE_BY_RETURN && shard_wall_s(w->shard) >= d->e.by_at_s;
+		delivery_outcome(d, RECIPIENT_TODO, 554, deadline ? "5.4.7" : "4.4.7",
+				 m->last_error != NULL ? m->last_error
+				 : deadline            ? "delivery deadline passed"
+						       : "delivery time expired");
 		delivery_end(d);
 	} else if (d->client == NULL) {
 		/* its connection went away meanwhile; the message has lost nothing */
@@ -80,7 +97,7 @@ static void envelope_loaded(struct spool_request *r)
 	}
 }
 
-void delivery_begin(struct message *m, struct client *c)
+static struct delivery *begin(struct message *m, struct client *c)
 {
 	struct relay_worker *w = m->worker;
 	handle_t h;
@@ -92,14 +109,12 @@ void delivery_begin(struct message *m, struct client *c)
 		message_defer(m, "too many deliveries at once", RETRY_SPOOL_US);
 		if (c != NULL)
 			client_idle(c, false);
-		return;
+		return NULL;
 	}
-	*d = (struct delivery){
-		.worker = w, .message = m, .client = c, .handle = h, .expired = c == NULL};
+	*d = (struct delivery){.worker = w, .message = m, .client = c, .handle = h};
 	timer_init(&d->timer, NULL);
 	if (c != NULL)
 		c->delivery = d;
-	m->attempts++;
 	d->envelope = chunk_alloc(w->shard->chunks, size, true);
 	d->request = (struct spool_request){
 		.op = SPOOL_READ,
@@ -111,8 +126,36 @@ void delivery_begin(struct message *m, struct client *c)
 		.read_envelope = true,
 		.read_bytes = m->place.envelope_bytes,
 	};
-	if (d->envelope == NULL || relay_submit(w, &d->request) < 0)
+	return d;
+}
+
+static void load_envelope(struct delivery *d)
+{
+	if (d->envelope == NULL || relay_submit(d->worker, &d->request) < 0)
 		delivery_drop(d, "out of memory");
+}
+
+void delivery_begin(struct message *m, struct client *c)
+{
+	struct delivery *d = begin(m, c);
+
+	if (d == NULL)
+		return;
+	m->attempts++;
+	d->expired = c == NULL;
+	load_envelope(d);
+}
+
+void delivery_notice(struct message *m)
+{
+	struct delivery *d = begin(m, NULL);
+
+	if (d == NULL) {
+		m->noticed = false;
+		return;
+	}
+	d->notice = true;
+	load_envelope(d);
 }
 
 void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned code,
@@ -198,8 +241,6 @@ static void disposed(struct spool_request *r)
 	delivery_free(d);
 }
 
-static void conclude(struct timer *t);
-
 static void dispose(struct delivery *d)
 {
 	struct relay_worker *w = d->worker;
@@ -250,6 +291,19 @@ static void dispose(struct delivery *d)
 	dispose_again(&d->timer);
 }
 
+/* A notice has no outcome to record: the message goes on waiting. */
+static void finish(struct delivery *d)
+{
+	struct message *m = d->message;
+
+	if (!d->notice) {
+		dispose(d);
+		return;
+	}
+	delivery_free(d);
+	message_resume(m);
+}
+
 static void reported(struct spool_request *r)
 {
 	struct delivery *d = r->user;
@@ -274,7 +328,7 @@ static void reported(struct spool_request *r)
 	d->reported = true;
 	d->spool_failures = 0;
 	relay_add(w, &f);
-	dispose(d);
+	finish(d);
 }
 
 static void report(struct delivery *d)
@@ -289,13 +343,55 @@ static void report(struct delivery *d)
 		spool_later(d, conclude);
 }
 
+/* A report without a piece of the message is better than none. */
+static void head_read(struct spool_request *r)
+{
+	struct delivery *d = r->user;
+
+	d->worker->spool_pending--;
+	d->head->end = r->verdict < 0 ? 0 : (uint32_t)r->read_bytes;
+	d->head_read = true;
+	report(d);
+}
+
+/* What a report returns of the message: its header, or all of it while it is small. */
+static void read_head(struct delivery *d)
+{
+	struct relay_worker *w = d->worker;
+	uint64_t all = d->message->content_bytes;
+
+	if (d->head == NULL)
+		d->head = chunk_alloc(w->shard->chunks, CHUNK_64K, true);
+	if (d->head == NULL) {
+		spool_later(d, conclude);
+		return;
+	}
+	d->request = (struct spool_request){
+		.op = SPOOL_READ,
+		.id = d->message->id,
+		.user = d,
+		.done = head_read,
+		.chunks = d->head,
+		.place = d->message->place,
+		.read_bytes = all < d->head->size ? all : d->head->size,
+	};
+	if (relay_submit(w, &d->request) < 0)
+		spool_later(d, conclude);
+}
+
 static bool report_owed(const struct delivery *d)
 {
-	bool failed = false;
+	struct envelope_recipient to;
+	size_t cursor = 0;
 
-	for (uint32_t i = 0; i < d->e.recipients; i++)
-		failed |= d->recipients[i].state == RECIPIENT_FAILED;
-	return failed && !d->reported;
+	for (uint32_t i = 0;
+	     !d->reported &&
+	     envelope_next_recipient(d->envelope->data, d->envelope->end, &cursor, &to);
+	     i++) {
+		if (report_action(d, &d->recipients[i], &to) != REPORT_NONE)
+			return true;
+	}
+	return false;
 }
 
 static void conclude(struct timer *t)
@@ -303,10 +399,12 @@ static void conclude(struct timer *t)
 	struct delivery *d = container_of(t, struct delivery, timer);
 
 	/* a report about a report would be the beginning of a loop (RFC 5321 section 6.1) */
-	if (report_owed(d) && d->e.reverse_path.bytes > 0)
-		report(d);
+	if (d->e.reverse_path.bytes == 0 || !report_owed(d))
+		finish(d);
+	else if (!d->head_read)
+		read_head(d);
 	else
-		dispose(d);
+		report(d);
 }
 
 static void log_outcome(const struct delivery *d)
@@ -325,10 +423,21 @@ static void log_outcome(const struct delivery *d)
 		 count[RECIPIENT_DEFERRED], count[RECIPIENT_FAILED], text);
 }
 
+static bool any_failed(const struct delivery *d)
+{
+	for (uint32_t i = 0; i < d->e.recipients; i++) {
+		if (d->recipients[i].state == RECIPIENT_FAILED)
+			return true;
+	}
+	return false;
+}
+
 void delivery_end(struct delivery *d)
 {
 	log_outcome(d);
-	if (report_owed(d) && d->e.reverse_path.bytes == 0)
+	if (any_failed(d) && d->e.reverse_path.bytes == 0)
 		relay_count(d->worker, relay_reports_suppressed);
+	else if (any_failed(d) && !report_owed(d))
+		relay_count(d->worker, relay_reports_unwanted);
 	conclude(&d->timer);
 }

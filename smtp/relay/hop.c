@@ -75,8 +75,7 @@ void hops_dispatch(struct relay_worker *w)
 	struct client *c;
 
 	while (w->n_ready > 0 && (c = idle_client(w)) != NULL) {
-		struct message *m = container_of(list_pop_front(&w->ready), struct message, link);
-		w->n_ready--;
+		struct message *m = message_pop(w);
 		timer_cancel(w->shard->timers, &m->timer);
 		m->state = MESSAGE_ACTIVE;
 		c->state = CLIENT_LOADING;

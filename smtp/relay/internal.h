@@ -9,12 +9,15 @@
 #include "smtp/spool/envelope.h"
 #include "tls/conn.h"
 
+#include <assert.h>
+
 enum {
 	ERROR_TEXT = 160,
 	STATUS_TEXT = 12,
 	PIECES = 2, /* body pieces read ahead */
 	PIECE_BYTES = 61440,
-	COMMAND_ROOM = 700, /* free output before a command is made */
+	COMMAND_ROOM = 1200, /* free output before a command is made */
+	PRIORITIES = 19,     /* -9 to 9 (RFC 6710) */
 	MESSAGES_A_CONNECTION = 100,
 	CONNECT_US = 30 * 1000000,
 	GREETING_US = 60 * 1000000,
@@ -30,7 +33,7 @@ enum {
 
 enum message_state { MESSAGE_READY, MESSAGE_DEFERRED, MESSAGE_ACTIVE };
 
-/* A queue entry; <= 200 B, because a backlog is many of them. */
+/* A queue entry; <= 216 B, because a backlog is many of them. */
 struct message {
 	struct list link;   /* in ready, or nowhere */
 	struct timer timer; /* DEFERRED: next attempt; READY: expiry */
@@ -40,11 +43,18 @@ struct message {
 	struct spool_place place;
 	uint64_t content_bytes;
 	int64_t accepted_at_s, next_at_s;
+	int64_t released_at_s; /* from here on its age counts */
+	int64_t by_at_s;       /* its deadline, when by is not 0 */
+	uint64_t due_us;       /* DEFERRED: next attempt, monotone */
 	uint32_t recipients, attempts;
 	uint8_t *done;    /* a bit a recipient; NULL: none done */
 	char *last_error; /* NULL: none */
 	enum message_state state;
+	int8_t priority;
+	uint8_t by;   /* enum envelope_by */
+	bool noticed; /* whoever wanted to hear of the delay has */
 };
+static_assert(sizeof(struct message) <= 216, "a backlog is many of them");
 
 enum recipient_state {
 	RECIPIENT_DONE, /* by an earlier attempt */
@@ -72,11 +82,16 @@ struct delivery {
 	struct recipient *recipients;
 	struct spool_request request; /* one at a time */
 	struct spool_disposition *dispositions;
+	struct hop *hop; /* that was tried; NULL: none */
 	struct chunk *report, *report_envelope;
+	struct chunk *head; /* start of the content, for a report */
 	struct timer timer; /* a spool request is tried again */
 	uint64_t retry_us;
 	unsigned spool_failures; /* in a row */
 	bool last, expired, reported;
+	bool notice;  /* no attempt: only those who want to hear of the delay are told */
+	bool hop_dsn; /* the hop tells of success itself */
+	bool head_read;
 };
 
 /* Bytes of the content on their way from the spool to the wire. */
@@ -114,6 +129,22 @@ struct hop {
 	char last_error[ERROR_TEXT];
 };
 
+/* What a hop may offer in EHLO. */
+enum hop_offer {
+	OFFER_PIPELINING,
+	OFFER_8BITMIME,
+	OFFER_SIZE,
+	OFFER_STARTTLS,
+	OFFER_CHUNKING,
+	OFFER_BINARYMIME,
+	OFFER_SMTPUTF8,
+	OFFER_DSN,
+	OFFER_DELIVERBY,
+	OFFER_MT_PRIORITY,
+	OFFER_REQUIRETLS,
+	OFFERS,
+};
+
 struct client {
 	struct conn conn;
 	struct list link; /* in hop->clients */
@@ -123,7 +154,8 @@ struct client {
 	struct timer timer;
 	struct reply_parser reply;
 	struct chunk *in, *out;
-	bool pipelining, eightbit, size, starttls, greeted;
+	uint32_t offers; /* 1 << enum hop_offer */
+	bool greeted;
 	bool data_sent, mail_refused, helo_tried;
 	bool mute; /* a command could not be made: the connection ends at once */
 	uint64_t size_limit;
@@ -136,7 +168,8 @@ struct client {
 	/* CLIENT_CONTENT */
 	struct piece *pieces[PIECES];
 	uint64_t read_offset, written_offset;
-	bool line_start, cr_seen, end_written;
+	bool line_start;
+	bool chunked; /* BDAT: octets as they are */
 };
 
 struct relay_worker {
@@ -146,7 +179,7 @@ struct relay_worker {
 	struct hop hops[RELAY_HOPS];
 	unsigned next_hop;
 	struct slab *messages, *deliveries;
-	struct list ready;
+	struct list ready[PRIORITIES]; /* the most urgent first */
 	unsigned n_ready, n_clients, spool_pending;
 	bool draining;
 	uint64_t counters[relay_counter_count];
@@ -157,7 +190,15 @@ static inline void relay_count(struct relay_worker *w, enum relay_counter c)
 	counter_inc(&w->counters[c]);
 }
 
+static inline bool hop_offers(const struct client *c, enum hop_offer e)
+{
+	return (c->offers & 1u << e) != 0;
+}
+
 /* queue.c */
+struct message *message_pop(struct relay_worker *w);
+/* The notice is done; back to what it waited for. */
+void message_resume(struct message *m);
 void message_ready(struct message *m);
 /* Back to the queue for a later attempt, in us; why may be NULL. */
 void message_defer(struct message *m, const char *why, uint64_t us);
@@ -172,13 +213,20 @@ void hop_failed(struct hop *h, struct relay_worker *w, const char *why);
 
 /* delivery.c */
 void delivery_begin(struct message *m, struct client *c);
+/* Only looks who wants to hear that it is not delivered yet. */
+void delivery_notice(struct message *m);
 /* The connection has gone, or the attempt is over: dispositions follow from the recipients. */
 void delivery_end(struct delivery *d);
 /* Sets every recipient in state from to the outcome that the reply code means. */
 void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned code,
 		      const char *status, const char *text);
 
-/* report.c: the report in d->report, its envelope in d->report_envelope; false: no room */
+/* report.c */
+enum report_action { REPORT_NONE, REPORT_FAILED, REPORT_DELAYED, REPORT_RELAYED };
+/* What is to be told about the recipient. */
+enum report_action report_action(const struct delivery *d, const struct recipient *r,
+				 const struct envelope_recipient *to);
+/* The report in d->report, its envelope in d->report_envelope; false: no room */
 bool report_build(struct delivery *d, struct spool_request *commit);
 
 /* client.c */

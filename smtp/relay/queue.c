@@ -22,10 +22,58 @@ static uint64_t us_until(const struct relay_worker *w, int64_t unix_s)
 static uint64_t us_to_expiry(const struct message *m)
 {
 	const struct relay_worker *w = m->worker;
-	int64_t age_s = shard_wall_s(w->shard) - m->accepted_at_s;
+	int64_t age_s = shard_wall_s(w->shard) - m->released_at_s;
 	uint64_t age_us = age_s > 0 ? (uint64_t)age_s * 1000000 : 0;
+	uint64_t left = age_us < w->config.give_up_us ? w->config.give_up_us - age_us : 0;
 
-	return age_us < w->config.give_up_us ? w->config.give_up_us - age_us : 0;
+	if (m->by != ENVELOPE_BY_RETURN)
+		return left;
+	uint64_t deadline = us_until(w, m->by_at_s);
+	return deadline < left ? deadline : left;
+}
+
+/* Until the sender may want to hear that it is not delivered yet; UINT64_MAX: never more. */
+static uint64_t us_to_notice(const struct message *m)
+{
+	const struct relay_worker *w = m->worker;
+	uint64_t left = us_until(w, m->released_at_s + (int64_t)(w->config.notice_us / 1000000));
+
+	if (m->noticed)
+		return UINT64_MAX;
+	if (m->by != ENVELOPE_BY_NOTIFY)
+		return left;
+	uint64_t deadline = us_until(w, m->by_at_s);
+	return deadline < left ? deadline : left;
+}
+
+/* Whatever happens to the hops: at the next of these times something becomes of it. */
+static void arm_ready(struct message *m)
+{
+	struct relay_worker *w = m->worker;
+	uint64_t expiry = us_to_expiry(m), notice = us_to_notice(m);
+
+	timer_arm(w->shard->timers, &m->timer,
+		  w->shard->now_us + (notice < expiry ? notice : expiry));
+}
+
+/* What is due already waits for the time as well: it could not be dealt with just now. */
+static void arm_deferred(struct message *m)
+{
+	struct relay_worker *w = m->worker;
+	uint64_t now = w->shard->now_us, us = m->due_us > now ? m->due_us - now : 0;
+	uint64_t expiry = us_to_expiry(m), notice = us_to_notice(m);
+
+	us = expiry > 0 && expiry < us ? expiry : us;
+	us = notice > 0 && notice < us ? notice : us;
+	timer_arm(w->shard->timers, &m->timer, now + us);
+}
+
+static void leave_ready(struct message *m)
+{
+	if (m->state != MESSAGE_READY)
+		return;
+	list_del(&m->link);
+	m->worker->n_ready--;
 }
 
 static void message_due(struct timer *t)
@@ -33,20 +81,27 @@ static void message_due(struct timer *t)
 	struct message *m = container_of(t, struct message, timer);
 	struct relay_worker *w = m->worker;
 
-	if (us_to_expiry(m) > 0) {
+	if (us_to_expiry(m) == 0) {
+		leave_ready(m);
+		relay_count(w, relay_expired);
+		if (m->by == ENVELOPE_BY_RETURN && us_until(w, m->by_at_s) == 0)
+			relay_count(w, relay_deadline_passed);
+		m->state = MESSAGE_ACTIVE;
+		delivery_begin(m, NULL);
+	} else if (us_to_notice(m) == 0) {
+		leave_ready(m);
+		relay_count(w, relay_notices);
+		m->noticed = true;
+		m->state = MESSAGE_ACTIVE;
+		delivery_notice(m);
+	} else if (m->state == MESSAGE_DEFERRED && m->due_us <= w->shard->now_us) {
+		message_ready(m);
+	} else { /* the wall clock has seconds only */
 		if (m->state == MESSAGE_DEFERRED)
-			message_ready(m);
-		else /* the wall clock has seconds only */
-			timer_arm(w->shard->timers, t, w->shard->now_us + us_to_expiry(m));
-		return;
+			arm_deferred(m);
+		else
+			arm_ready(m);
 	}
-	if (m->state == MESSAGE_READY) {
-		list_del(&m->link);
-		w->n_ready--;
-	}
-	relay_count(w, relay_expired);
-	m->state = MESSAGE_ACTIVE;
-	delivery_begin(m, NULL);
 }
 
 void message_ready(struct message *m)
@@ -55,10 +110,36 @@ void message_ready(struct message *m)
 
 	m->state = MESSAGE_READY;
 	m->next_at_s = shard_wall_s(w->shard);
-	list_push_back(&w->ready, &m->link);
+	m->due_us = w->shard->now_us;
+	list_push_back(&w->ready[PRIORITIES / 2 - m->priority], &m->link);
 	w->n_ready++;
-	/* whatever happens to the hops, this one will not wait for ever */
-	timer_arm(w->shard->timers, &m->timer, w->shard->now_us + us_to_expiry(m));
+	arm_ready(m);
+}
+
+struct message *message_pop(struct relay_worker *w)
+{
+	for (unsigned i = 0; i < PRIORITIES; i++) {
+		struct list *l = list_pop_front(&w->ready[i]);
+		if (l == NULL)
+			continue;
+		struct message *m = container_of(l, struct message, link);
+		w->n_ready--;
+		timer_cancel(w->shard->timers, &m->timer);
+		return m;
+	}
+	return NULL;
+}
+
+void message_resume(struct message *m)
+{
+	uint64_t now = m->worker->shard->now_us;
+
+	if (m->due_us <= now) {
+		message_ready(m);
+		return;
+	}
+	m->state = MESSAGE_DEFERRED;
+	arm_deferred(m);
 }
 
 uint64_t message_retry_us(const struct message *m)
@@ -83,7 +164,8 @@ void message_defer(struct message *m, const char *why, uint64_t us)
 	m->last_error = why != NULL ? strdup(why) : NULL;
 	m->state = MESSAGE_DEFERRED;
 	m->next_at_s = shard_wall_s(w->shard) + (int64_t)(us / 1000000);
-	timer_arm(w->shard->timers, &m->timer, w->shard->now_us + us);
+	m->due_us = w->shard->now_us + us;
+	arm_deferred(m);
 }
 
 void message_free(struct message *m)
@@ -114,6 +196,12 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	m->place = f->place;
 	m->content_bytes = f->content_bytes;
 	m->accepted_at_s = f->accepted_at_s;
+	m->released_at_s = f->hold_until_s > f->accepted_at_s ? f->hold_until_s : f->accepted_at_s;
+	m->by = f->by;
+	m->by_at_s = f->by_at_s;
+	m->priority = f->priority;
+	/* after a restart: who wanted to hear of it has heard, rather than twice */
+	m->noticed = f->attempts > 0 && us_to_notice(m) == 0;
 	m->recipients = f->recipients;
 	m->attempts = f->attempts;
 	list_init(&m->link);
@@ -132,8 +220,8 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	if (us_until(w, f->retry_at_s) > 0) {
 		m->state = MESSAGE_DEFERRED;
 		m->next_at_s = f->retry_at_s;
-		timer_arm(w->shard->timers, &m->timer,
-			  w->shard->now_us + us_until(w, f->retry_at_s));
+		m->due_us = w->shard->now_us + us_until(w, f->retry_at_s);
+		arm_deferred(m);
 	} else {
 		message_ready(m);
 	}
@@ -160,7 +248,8 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	w->env = *env;
 	w->config = *c;
 	w->shard = env->shard;
-	list_init(&w->ready);
+	for (unsigned i = 0; i < PRIORITIES; i++)
+		list_init(&w->ready[i]);
 	w->messages = slab_create(sizeof(struct message), c->max_messages);
 	/* one a connection, and expiries on top */
 	w->deliveries = slab_create(sizeof(struct delivery), c->n_hops * c->connections + 4096);

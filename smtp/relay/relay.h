@@ -43,6 +43,7 @@ struct relay_config {
 	unsigned n_hops;
 	unsigned connections; /* per hop and worker */
 	uint64_t retry_first_us, retry_max_us, give_up_us;
+	uint64_t notice_us; /* age at which those who asked for it hear of the delay */
 	unsigned retry_factor;
 	uint32_t max_messages; /* queue entries of this worker */
 };

@@ -1,11 +1,13 @@
 /*
- * transact.c - MAIL, RCPT and DATA of one message towards a next hop.
+ * transact.c - MAIL, RCPT and DATA or BDAT of one message towards a next hop.
  *
  * MAIL and RCPT are pipelined where the hop offers it (RFC 2920); DATA waits for their
  * replies, so that a hop which refuses every recipient never gets content to misread.
  */
 #include "smtp/relay/internal.h"
 
+#include <assert.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 static void over(struct client *c, bool reset)
@@ -18,19 +20,63 @@ static void over(struct client *c, bool reset)
 	delivery_end(d);
 }
 
-/* What the hop lacks for this message, refused here for good. */
+static bool lacks_8bitmime(const struct client *c, const struct delivery *d)
+{
+	return d->e.body == ENVELOPE_8BIT && !hop_offers(c, OFFER_8BITMIME);
+}
+
+static bool lacks_binarymime(const struct client *c, const struct delivery *d)
+{
+	return d->e.body == ENVELOPE_BINARY &&
+	       !(hop_offers(c, OFFER_BINARYMIME) && hop_offers(c, OFFER_CHUNKING));
+}
+
+static bool lacks_smtputf8(const struct client *c, const struct delivery *d)
+{
+	return d->e.smtputf8 && !hop_offers(c, OFFER_SMTPUTF8);
+}
+
+/* RFC 8689 section 4.2.1: TLS, the hop's name proved by its certificate, and the same promise. */
+static bool lacks_requiretls(const struct client *c, const struct delivery *d)
+{
+	bool verified = conn_is_secure(&c->conn) && c->hop->config.tls == RELAY_TLS_REQUIRED;
+
+	return d->e.require_tls && !(verified && hop_offers(c, OFFER_REQUIRETLS));
+}
+
+/* RFC 2852 section 4.1.4: a return at the deadline can only be promised by who knows of it. */
+static bool lacks_deliverby(const struct client *c, const struct delivery *d)
+{
+	return d->e.by == ENVELOPE_BY_RETURN && !hop_offers(c, OFFER_DELIVERBY);
+}
+
+static bool lacks_size(const struct client *c, const struct delivery *d)
+{
+	return c->size_limit > 0 && d->message->content_bytes > c->size_limit;
+}
+
+/* What the hop lacks for this message, refused here for good: it is never changed to fit. */
 static bool hop_can_take(struct client *c)
 {
-	struct delivery *d = c->delivery;
+	static const struct {
+		bool (*lacks)(const struct client *c, const struct delivery *d);
+		unsigned code;
+		const char *status, *text;
+	} needs[] = {
+		{lacks_requiretls, 550, "5.7.30", "the next hop does not promise REQUIRETLS"},
+		{lacks_binarymime, 554, "5.6.3", "the next hop does not take binary content"},
+		{lacks_8bitmime, 554, "5.6.3", "the next hop does not take 8-bit content"},
+		{lacks_smtputf8, 553, "5.6.7", "the next hop does not take SMTPUTF8"},
+		{lacks_deliverby, 554, "5.3.3", "the next hop does not take a delivery deadline"},
+		{lacks_size, 552, "5.3.4", "the message is larger than the next hop takes"},
+	};
 
-	if (d->e.body_8bit && !c->eightbit) {
-		delivery_outcome(d, RECIPIENT_TODO, 554, "5.6.3",
-				 "the next hop does not take 8-bit content");
-		return false;
-	}
-	if (c->size_limit > 0 && d->message->content_bytes > c->size_limit) {
-		delivery_outcome(d, RECIPIENT_TODO, 552, "5.3.4",
-				 "the message is larger than the next hop takes");
+	for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
+		if (!needs[i].lacks(c, c->delivery))
+			continue;
+		relay_count(c->worker, relay_hop_lacks);
+		delivery_outcome(c->delivery, RECIPIENT_TODO, needs[i].code, needs[i].status,
+				 needs[i].text);
 		return false;
 	}
 	return true;
@@ -44,6 +90,9 @@ void client_transact(struct client *c)
 	c->sent = c->answered = 0;
 	c->data_sent = c->mail_refused = false;
 	c->state = CLIENT_ENVELOPE;
+	c->chunked = hop_offers(c, OFFER_CHUNKING);
+	c->delivery->hop = c->hop;
+	c->delivery->hop_dsn = hop_offers(c, OFFER_DSN);
 	reply_begin(&c->reply);
 	if (!hop_can_take(c)) {
 		over(c, false);
@@ -53,36 +102,101 @@ void client_transact(struct client *c)
 	transact_pump(c);
 }
 
+struct line {
+	char text[COMMAND_ROOM];
+	size_t n;
+};
+
+__attribute__((format(printf, 2, 3))) static void add(struct line *l, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(l->text + l->n, sizeof(l->text) - l->n, fmt, ap);
+	va_end(ap);
+	/* every text in it has its bound, checked when it came in */
+	assert(n >= 0 && (size_t)n < sizeof(l->text) - l->n);
+	l->n += (size_t)n;
+}
+
+/* What is left until the deadline; a passed one of mode N goes on as such (RFC 2852 section 4). */
+static void add_by(struct line *l, const struct delivery *d)
+{
+	enum { MOST = 999999999 };
+	int64_t left = d->e.by_at_s - shard_wall_s(d->worker->shard);
+
+	left = left > MOST ? MOST : left < -MOST ? -MOST : left;
+	if (d->e.by == ENVELOPE_BY_RETURN && left < 1)
+		left = 1;
+	add(l, " BY=%lld;%c%s", (long long)left, d->e.by == ENVELOPE_BY_RETURN ? 'R' : 'N',
+	    d->e.by_trace ? "T" : "");
+}
+
 static void send_mail(struct client *c)
 {
-	struct delivery *d = c->delivery;
-	char line[COMMAND_ROOM], size[40] = "";
+	static const char *const bodies[] = {[ENVELOPE_7BIT] = "",
+					     [ENVELOPE_8BIT] = " BODY=8BITMIME",
+					     [ENVELOPE_BINARY] = " BODY=BINARYMIME"};
+	static const char *const rets[] = {[ENVELOPE_RET_NONE] = "",
+					   [ENVELOPE_RET_HDRS] = " RET=HDRS",
+					   [ENVELOPE_RET_FULL] = " RET=FULL"};
+	const struct delivery *d = c->delivery;
+	const struct envelope *e = &d->e;
+	struct line l = {.n = 0};
 
-	if (c->size)
-		snprintf(size, sizeof(size), " SIZE=%llu",
-			 (unsigned long long)d->message->content_bytes);
-	int n = snprintf(line, sizeof(line), "MAIL FROM:<%.*s>%s%s\r\n",
-			 (int)d->e.reverse_path.bytes, d->e.reverse_path.at, size,
-			 d->e.body_8bit ? " BODY=8BITMIME" : "");
-	client_command(c, line, (size_t)n);
+	add(&l, "MAIL FROM:<%.*s>", (int)e->reverse_path.bytes, e->reverse_path.at);
+	if (hop_offers(c, OFFER_SIZE))
+		add(&l, " SIZE=%llu", (unsigned long long)d->message->content_bytes);
+	add(&l, "%s%s", bodies[e->body], e->smtputf8 ? " SMTPUTF8" : "");
+	if (hop_offers(c, OFFER_DSN)) {
+		add(&l, "%s", rets[e->ret]);
+		if (e->envid.bytes > 0)
+			add(&l, " ENVID=%.*s", (int)e->envid.bytes, e->envid.at);
+	}
+	if (e->require_tls)
+		add(&l, " REQUIRETLS");
+	if (e->priority != 0 && hop_offers(c, OFFER_MT_PRIORITY))
+		add(&l, " MT-PRIORITY=%d", e->priority);
+	if (e->by != ENVELOPE_BY_NONE && hop_offers(c, OFFER_DELIVERBY))
+		add_by(&l, d);
+	add(&l, "\r\n");
+	client_command(c, l.text, l.n);
 	c->sent++;
+}
+
+static void add_notify(struct line *l, uint8_t notify)
+{
+	static const char *const words[] = {"NEVER", "SUCCESS", "FAILURE", "DELAY"};
+	const char *before = " NOTIFY=";
+
+	for (unsigned i = 0; i < 4; i++) {
+		if ((notify & 1u << i) == 0)
+			continue;
+		add(l, "%s%s", before, words[i]);
+		before = ",";
+	}
 }
 
 /* The next recipient that still has to be offered; false: none is left. */
 static bool send_recipient(struct client *c)
 {
 	struct delivery *d = c->delivery;
-	struct envelope_text path;
-	char line[COMMAND_ROOM];
+	struct envelope_recipient to;
+	struct line l = {.n = 0};
 
-	while (!c->mail_refused && envelope_next_recipient(d->envelope->data, d->envelope->end,
-							   &c->send_cursor, &path)) {
+	while (!c->mail_refused &&
+	       envelope_next_recipient(d->envelope->data, d->envelope->end, &c->send_cursor, &to)) {
 		uint32_t i = c->send_index++;
 		if (d->recipients[i].state != RECIPIENT_TODO)
 			continue;
-		int n = snprintf(line, sizeof(line), "RCPT TO:<%.*s>\r\n", (int)path.bytes,
-				 path.at);
-		client_command(c, line, (size_t)n);
+		add(&l, "RCPT TO:<%.*s>", (int)to.path.bytes, to.path.at);
+		if (hop_offers(c, OFFER_DSN)) {
+			add_notify(&l, to.notify);
+			if (to.orcpt.bytes > 0)
+				add(&l, " ORCPT=%.*s", (int)to.orcpt.bytes, to.orcpt.at);
+		}
+		add(&l, "\r\n");
+		client_command(c, l.text, l.n);
 		c->sent++;
 		return true;
 	}
@@ -94,11 +208,22 @@ static bool out_room(const struct client *c)
 	return c->out == NULL || c->out->size - c->out->end >= COMMAND_ROOM;
 }
 
+/* One chunk with all of the content: nothing to wait for and nothing to double (RFC 3030). */
+static void send_bdat(struct client *c)
+{
+	struct line l = {.n = 0};
+
+	add(&l, "BDAT %llu LAST\r\n", (unsigned long long)c->delivery->message->content_bytes);
+	client_command(c, l.text, l.n);
+	content_begin_transfer(c);
+}
+
 void transact_pump(struct client *c)
 {
 	bool recipients_left = true;
 
-	while (!c->data_sent && out_room(c) && (c->pipelining || c->sent == c->answered)) {
+	while (!c->data_sent && out_room(c) &&
+	       (hop_offers(c, OFFER_PIPELINING) || c->sent == c->answered)) {
 		if (c->sent == 0) {
 			send_mail(c);
 			continue;
@@ -112,8 +237,12 @@ void transact_pump(struct client *c)
 			over(c, true);
 			return;
 		}
-		client_command(c, "DATA\r\n", 6);
 		c->data_sent = true;
+		if (c->chunked) {
+			send_bdat(c);
+			return;
+		}
+		client_command(c, "DATA\r\n", 6);
 		client_arm(c, COMMAND_US);
 	}
 	client_flush(c);

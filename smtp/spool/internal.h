@@ -134,7 +134,9 @@ struct spool_client {
 /* A message record seen at recovery. */
 struct recovered {
 	uint64_t id;
-	int64_t accepted_at_s;
+	int64_t accepted_at_s, hold_until_s, by_at_s;
+	uint8_t by;
+	int8_t priority;
 };
 
 struct spool {

@@ -131,7 +131,7 @@ static void set_aside(struct spool *sp, const struct spool_segment *seg, uint64_
 	atomic_fetch_add(&sp->bytes_used, to - from);
 }
 
-static int note_found(struct spool *sp, uint64_t id, int64_t accepted_at_s)
+static int note_found(struct spool *sp, uint64_t id, const struct envelope *e)
 {
 	if (sp->n_found == sp->found_room) {
 		size_t room = sp->found_room > 0 ? sp->found_room * 2 : 256;
@@ -142,7 +142,14 @@ static int note_found(struct spool *sp, uint64_t id, int64_t accepted_at_s)
 		sp->found = wider;
 		sp->found_room = room;
 	}
-	sp->found[sp->n_found++] = (struct recovered){id, accepted_at_s};
+	sp->found[sp->n_found++] = (struct recovered){
+		.id = id,
+		.accepted_at_s = e->accepted_at_s,
+		.hold_until_s = e->hold_until_s,
+		.by_at_s = e->by_at_s,
+		.by = (uint8_t)e->by,
+		.priority = e->priority,
+	};
 	return 0;
 }
 
@@ -174,7 +181,7 @@ static int found_message(struct spool *sp, struct spool_segment *seg, const stru
 		leave_segment(e);
 	} else {
 		e = calloc(1, sizeof(*e));
-		rc = e == NULL ? -ENOMEM : note_found(sp, h->id, envelope.accepted_at_s);
+		rc = e == NULL ? -ENOMEM : note_found(sp, h->id, &envelope);
 		if (rc < 0) {
 			free(e);
 			return rc;

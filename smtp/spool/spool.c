@@ -159,6 +159,11 @@ void spool_each_found(struct spool *sp, void (*fn)(void *arg, const struct spool
 		uint8_t *zeros = NULL;
 
 		f.accepted_at_s = sp->found[i].accepted_at_s;
+		f.hold_until_s = sp->found[i].hold_until_s;
+		f.by_at_s = sp->found[i].by_at_s;
+		f.by = sp->found[i].by;
+		f.priority = sp->found[i].priority;
+		f.retry_at_s = f.hold_until_s;
 		f.place = (struct spool_place){e->segment->number, e->offset, e->envelope_bytes,
 					       e->prefix_bytes};
 		f.content_bytes = e->prefix_bytes + e->body_bytes;

@@ -131,6 +131,10 @@ struct spool_found {
 	struct spool_place place;
 	uint64_t content_bytes; /* prefix + body */
 	int64_t accepted_at_s, retry_at_s;
+	int64_t hold_until_s; /* of the envelope; 0: not held */
+	int64_t by_at_s;      /* of the envelope, when by is not 0 */
+	uint8_t by;           /* enum envelope_by */
+	int8_t priority;
 	uint32_t attempts;
 	uint32_t recipients; /* in the envelope */
 	const uint8_t *done; /* bit i set: recipient i delivered or bounced */

@@ -40,9 +40,9 @@ static size_t honest_message(struct input *in, uint8_t *to, size_t room)
 
 	CLAIM(begun > 0);
 	size_t bytes = (size_t)begun;
+	struct envelope_recipient r = {.path = {"a@b.example", 11}};
 	for (uint8_t i = 0; i < recipients; i++)
-		CLAIM(envelope_add_recipient(at, room - MESSAGE_HEAD_BYTES, &bytes, "a@b.example",
-					     11) == 0);
+		CLAIM(envelope_add_recipient(at, room - MESSAGE_HEAD_BYTES, &bytes, &r) == 0);
 	struct message_head h = {.envelope_bytes = (uint32_t)bytes, .body_bytes = take8(in)};
 	message_head_encode(to, &h);
 	memset(at + bytes, 'x', h.body_bytes);

@@ -85,10 +85,10 @@ def body_of(content):
 
 
 def worker_counters(lab, name):
-    """A counter's value of each worker, as /metrics tells it."""
+    """A counter's value of each worker, and of the other threads, as /metrics tells it."""
     out = run("ip", "netns", "exec", lab.gw_ns, "curl", "-s", "http://127.0.0.1:9587/metrics")
     values = [int(float(line.split()[1])) for line in out.splitlines()
-              if line.startswith("postern_%s_total{" % name)]
+              if line.startswith(("postern_%s_total{" % name, "postern_%s_total " % name))]
     assert values, "no counter is named " + name
     return values
 

@@ -43,8 +43,8 @@ def test_wrong_type_is_named_with_what_is_allowed(lab):
 
 
 def test_what_this_version_lacks_is_refused_by_name(lab):
-    out = refused(lab, "-t", change={"mechanisms: [PLAIN, LOGIN]": "mechanisms: [SCRAM-SHA-256]"})
-    says(out, "auth.mechanisms", "SCRAM-SHA-256", "not available in this version")
+    out = refused(lab, "-t", change={"protocol: smtp": "protocol: lmtp"})
+    says(out, "protocol", "lmtp", "not available in this version")
 
 
 def test_a_core_that_does_not_exist_is_named(lab):

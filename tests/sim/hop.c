@@ -13,7 +13,8 @@ struct hop_conn {
 	struct next_hop *h;
 	struct hop_mail mail;
 	bool data;
-	size_t seen; /* octets of input, cut_after counts them */
+	size_t chunk; /* octets of a BDAT still to come */
+	size_t seen;  /* octets of input, cut_after counts them */
 };
 
 static void mail_clear(struct hop_mail *m)
@@ -44,15 +45,19 @@ static const char *usual(const struct next_hop *h, enum hop_stage stage, const s
 		[HOP_FINAL] = "250 2.0.0 taken\r\n", [HOP_RSET] = "250 2.0.0 reset\r\n",
 		[HOP_QUIT] = "221 2.0.0 bye\r\n",    [HOP_OTHER] = "500 5.5.1 what?\r\n",
 	};
-	static char ehlo[300];
+	static char ehlo[600];
 
 	if (stage != HOP_EHLO)
 		return replies[stage];
-	snprintf(ehlo, sizeof(ehlo), "250-hop.test\r\n%s%s%s%s%s%s250 ENHANCEDSTATUSCODES\r\n",
+	bool tls = p->ssl != NULL && h->offers_tls != NULL;
+	snprintf(ehlo, sizeof(ehlo),
+		 "250-hop.test\r\n%s%s%s%s%s%s%s%s%s250 ENHANCEDSTATUSCODES\r\n",
 		 h->pipelining ? "250-PIPELINING\r\n" : "", h->eightbit ? "250-8BITMIME\r\n" : "",
 		 h->size != NULL ? "250-" : "", h->size != NULL ? h->size : "",
 		 h->size != NULL ? "\r\n" : "",
-		 h->starttls && p->ssl == NULL ? "250-STARTTLS\r\n" : "");
+		 h->starttls && p->ssl == NULL ? "250-STARTTLS\r\n" : "",
+		 h->chunking ? "250-CHUNKING\r\n" : "", h->offers != NULL ? h->offers : "",
+		 tls ? h->offers_tls : "");
 	return ehlo;
 }
 
@@ -152,6 +157,38 @@ static void take_line(struct peer *p, uint8_t *line, size_t n)
 	bytes_add(&c->mail.content, "\r\n", 2);
 }
 
+/* Octets of a BDAT; its reply comes with the last. */
+static void take_chunk(struct peer *p, size_t n)
+{
+	struct hop_conn *c = p->user;
+
+	n = n < c->chunk ? n : c->chunk;
+	bytes_add(&c->mail.content, p->got.at + p->got_read, n);
+	p->got_read += n;
+	c->chunk -= n;
+	if (c->chunk == 0)
+		answer(p, HOP_FINAL, "BDAT");
+}
+
+/* The relay sends all of a message as one chunk. */
+static bool begin_chunk(struct peer *p, const char *line, size_t n)
+{
+	struct hop_conn *c = p->user;
+	char text[100];
+
+	if (c->data || !c->h->chunking || n < 5 || n >= sizeof(text) ||
+	    memcmp(line, "BDAT ", 5) != 0)
+		return false;
+	snprintf(text, sizeof(text), "%.*s", (int)n, line);
+	bytes_add(&c->h->log, text, n);
+	bytes_add(&c->h->log, "\n", 1);
+	assert_non_null(strstr(text, " LAST"));
+	c->chunk = (size_t)atoll(text + 5);
+	c->mail.chunked = true;
+	assert_true(c->chunk > 0);
+	return true;
+}
+
 static void received(struct peer *p)
 {
 	struct hop_conn *c = p->user;
@@ -161,11 +198,17 @@ static void received(struct peer *p)
 	if (h->cut_after > 0 && limit >= h->cut_after)
 		limit = h->cut_after;
 	while (p->stream != NULL && p->got_read < limit) {
+		if (c->chunk > 0) {
+			take_chunk(p, limit - p->got_read);
+			continue;
+		}
 		uint8_t *line = p->got.at + p->got_read;
 		uint8_t *end = memmem(line, limit - p->got_read, "\r\n", 2);
 		if (end == NULL)
 			break;
 		p->got_read = (size_t)(end + 2 - p->got.at);
+		if (begin_chunk(p, (const char *)line, (size_t)(end - line)))
+			continue;
 		take_line(p, line, (size_t)(end - line));
 	}
 	if (h->cut_after > 0 && p->got.n >= h->cut_after) {

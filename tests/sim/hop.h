@@ -35,7 +35,9 @@ struct hop_rule {
 };
 
 struct hop_mail {
-	struct bytes from, to, content; /* to: recipients, each with a newline behind */
+	/* from: with its parameters; to: recipients, each with a newline behind */
+	struct bytes from, to, content;
+	bool chunked; /* came by BDAT */
 };
 
 enum { HOP_RULES = 16, HOP_MAILS = 64 };
@@ -44,7 +46,10 @@ struct next_hop {
 	struct mail *m;
 	uint16_t port;
 	bool pipelining, eightbit, starttls;
-	const char *size; /* "SIZE 1000", or NULL */
+	bool chunking;          /* BDAT is understood and offered */
+	const char *offers;     /* more lines of EHLO, each "250-WORD\r\n"; NULL: none */
+	const char *offers_tls; /* the same, only under TLS */
+	const char *size;       /* "SIZE 1000", or NULL */
 	struct hop_rule rules[HOP_RULES];
 	unsigned n_rules;
 	struct hop_mail mails[HOP_MAILS]; /* answered 2xx */

@@ -33,12 +33,15 @@ void mail_options_default(struct mail_options *o)
 		.hostname = "mx.test",
 		.max_message_size = 8 << 20,
 		.max_recipients = 100,
+		.max_header_size = 64 << 10,
+		.extensions = SMTP_EXT_ALL,
+		.max_hold_us = 7 * 86400ull * MAIL_SECOND,
+		.require_tls_onward = true,
 		.command_us = 300ull * MAIL_SECOND,
 		.data_us = 600ull * MAIL_SECOND,
 		.unauthenticated_us = 60ull * MAIL_SECOND,
 		.auth_failure_delay_us = MAIL_SECOND,
-		.auth_plain = true,
-		.auth_login = true,
+		.mechanisms = 1u << SMTP_MECHANISM_PLAIN | 1u << SMTP_MECHANISM_LOGIN,
 		.sessions = 64,
 	};
 	o->relay = (struct relay_config){
@@ -49,6 +52,7 @@ void mail_options_default(struct mail_options *o)
 		.retry_first_us = 60ull * MAIL_SECOND,
 		.retry_max_us = 3600ull * MAIL_SECOND,
 		.give_up_us = 5 * 86400ull * MAIL_SECOND,
+		.notice_us = 4 * 3600ull * MAIL_SECOND,
 		.retry_factor = 2,
 		.max_messages = 1024,
 	};
@@ -146,11 +150,13 @@ static void create_files(struct mail *m)
 	snprintf(m->key, sizeof(m->key), "%s/key.pem", m->directory);
 	snprintf(m->users, sizeof(m->users), "%s/users", m->directory);
 	cert_write(m->chain, m->key);
-	struct users_edit e = {.file = m->users,
-			       .change = USERS_ADD,
-			       .name = "alice",
-			       .password = "secret",
-			       .cost = {.memory_kib = 8, .passes = 1, .lanes = 1}};
+	struct users_edit e = {
+		.file = m->users,
+		.change = USERS_ADD,
+		.name = "alice",
+		.password = "secret",
+		.cost = {.memory_kib = 8, .passes = 1, .lanes = 1, .scram_iterations = 4096},
+		.scram = true};
 	must(users_edit(&e, error, sizeof(error)), error);
 }
 
@@ -390,10 +396,10 @@ static bool is_true(void *arg)
 	return *(bool *)arg;
 }
 
-size_t mail_content(struct mail *m, uint8_t *out, size_t most)
+static size_t read_back(struct mail *m, bool envelope, uint8_t *out, size_t all)
 {
 	struct chunk *c = chunk_alloc(m->shard->chunks, CHUNK_64K, true);
-	size_t at = 0, all = m->last.content_bytes < most ? m->last.content_bytes : most;
+	size_t at = 0;
 
 	while (at < all) {
 		bool done = false;
@@ -402,6 +408,7 @@ size_t mail_content(struct mail *m, uint8_t *out, size_t most)
 			.id = m->last.id,
 			.place = m->last.place,
 			.chunks = c,
+			.read_envelope = envelope,
 			.read_offset = at,
 			.read_bytes = all - at < c->size ? all - at : c->size,
 			.user = &done,
@@ -416,6 +423,18 @@ size_t mail_content(struct mail *m, uint8_t *out, size_t most)
 	}
 	chunk_free(m->shard->chunks, c);
 	return at;
+}
+
+size_t mail_content(struct mail *m, uint8_t *out, size_t most)
+{
+	return read_back(m, false, out,
+			 m->last.content_bytes < most ? m->last.content_bytes : most);
+}
+
+size_t mail_envelope(struct mail *m, uint8_t *out, size_t most)
+{
+	assert_true(m->last.place.envelope_bytes <= most);
+	return read_back(m, true, out, m->last.place.envelope_bytes);
 }
 
 uint64_t mail_smtp_count(const struct mail *m, enum smtp_counter c)

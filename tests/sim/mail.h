@@ -88,6 +88,8 @@ void mail_restart_relay(struct mail *m, enum disk_loss loss);
 
 /* The content of the last accepted message as the spool gives it back, up to most bytes at out. */
 size_t mail_content(struct mail *m, uint8_t *out, size_t most);
+/* Its envelope; the same. */
+size_t mail_envelope(struct mail *m, uint8_t *out, size_t most);
 
 uint64_t mail_smtp_count(const struct mail *m, enum smtp_counter c);
 uint64_t mail_relay_count(const struct mail *m, enum relay_counter c);

@@ -91,8 +91,8 @@ static inline uint32_t kit_envelope(uint8_t *out, size_t room, uint64_t n, uint3
 	bytes = (size_t)envelope_begin(out, room, &e);
 	for (uint32_t i = 0; i < recipients; i++) {
 		snprintf(text, sizeof(text), "to-%llu-%u@example.net", (unsigned long long)n, i);
-		assert_int_equal(
-			envelope_add_recipient(out, room, &bytes, text, (uint32_t)strlen(text)), 0);
+		struct envelope_recipient r = {.path = {text, (uint32_t)strlen(text)}};
+		assert_int_equal(envelope_add_recipient(out, room, &bytes, &r), 0);
 	}
 	return (uint32_t)bytes;
 }

@@ -55,6 +55,10 @@ struct sample {
 #define ENVELOPE "MAIL FROM:<a@x.y>\r\nRCPT TO:<b@x.y>\r\n"
 #define MESSAGE  ENVELOPE "DATA\r\n"
 #define LINE_30  "123456789012345678901234567890"
+#define LINE_333                                                                                \
+	LINE_30 LINE_30 LINE_30 LINE_30 LINE_30 LINE_30 LINE_30 LINE_30 LINE_30 LINE_30 LINE_30 \
+		"123"
+#define LINE_999 LINE_333 LINE_333 LINE_333
 static const struct sample samples[SMTP_REPLY_COUNT] = {
 	[REPLY_GREETING] = {CLEAR, ""},
 	[REPLY_STARTTLS_GO] = {CLEAR, "EHLO x\r\nSTARTTLS\r\n"},
@@ -87,7 +91,20 @@ static const struct sample samples[SMTP_REPLY_COUNT] = {
 	[REPLY_TOO_BIG] = {LOGGED_IN, "MAIL FROM:<> SIZE=99999999\r\n"},
 	[REPLY_NEEDS_UTF8] = {LOGGED_IN, "MAIL FROM:<\xc3\xa4@x.y>\r\n"},
 	[REPLY_NO_RECIPIENTS] = {LOGGED_IN, "MAIL FROM:<>\r\nDATA\r\n"},
-	[REPLY_PARAMETER] = {LOGGED_IN, "MAIL FROM:<> RET=FULL\r\n"},
+	[REPLY_PARAMETER] = {LOGGED_IN, "MAIL FROM:<> FROB=FULL\r\n"},
+	[REPLY_SENDER_PRIORITY] = {LOGGED_IN, "MAIL FROM:<> MT-PRIORITY=1\r\n"},
+	[REPLY_CHUNK_OK] = {LOGGED_IN, ENVELOPE "BDAT 3\r\nabc"},
+	[REPLY_LONG_LINE] = {LOGGED_IN, MESSAGE LINE_999 "\r\n.\r\n"},
+	[REPLY_HEADER_UTF8] = {LOGGED_IN, MESSAGE "a: \xc3\xa4\r\n\r\n.\r\n"},
+	[REPLY_HEADER_NOT_UTF8] = {LOGGED_IN, "MAIL FROM:<> SMTPUTF8\r\nRCPT TO:<b@x.y>\r\n"
+					      "DATA\r\na: \xe4\r\n\r\n.\r\n"},
+	[REPLY_HEADER_TWICE] = {LOGGED_IN, MESSAGE "To: a@b\r\nto: c@d\r\n\r\n.\r\n"},
+	[REPLY_HEADER_NO_FROM] = {LOGGED_IN, MESSAGE "To: a@b\r\n\r\n.\r\n"},
+	[REPLY_SIGNED] = {LOGGED_IN, MESSAGE "From: a@b\r\nBcc: c@d\r\nDKIM-Signature: v=1\r\n"
+					     "\r\n.\r\n"},
+	[REPLY_NOT_OWN] = {LOGGED_IN, "MAIL FROM:<a@x.y>\r\n"},
+	[REPLY_TOO_MANY_MESSAGES] = {LOGGED_IN, "MAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\nRSET\r\n"
+						"MAIL FROM:<>\r\n"},
 	[REPLY_TOO_MANY_LOGINS] = {TLS, "EHLO x\r\nAUTH PLAIN AGEAYg==\r\nAUTH PLAIN AGEAYw==\r\n"
 					"AUTH PLAIN AGEAZA==\r\n"},
 	[REPLY_TOO_MANY_RECIPIENTS] = {LOGGED_IN, "MAIL FROM:<>\r\nRCPT TO:<1@x.y>\r\n"
@@ -100,6 +117,10 @@ static void the_row_comes_from_its_sample(enum smtp_reply r)
 
 	mail_options_default(&o);
 	o.smtp.max_recipients = 2;
+	o.smtp.max_messages = 2;
+	o.smtp.long_lines_refused = o.smtp.remove_bcc = true;
+	o.smtp.from_required = r == REPLY_HEADER_NO_FROM;
+	o.smtp.own_senders = r == REPLY_NOT_OWN;
 	struct mail *m = mail_create(&o);
 	m->hold_relay = true;
 	struct peer *p = start(m, samples[r].how);
@@ -202,7 +223,7 @@ static void line_too_long(struct mail *m, enum smtp_reply r)
 	struct peer *p = start(m, CLEAR);
 
 	peer_say(p, "NOOP ");
-	many_lines(p, LINE_30, 40);
+	many_lines(p, LINE_30, 50);
 	peer_say(p, "\r\n");
 	assert_true(answered_by(p, r));
 	assert_int_equal(strncmp(peer_cmd(p, "NOOP"), "250", 3), 0);
@@ -217,6 +238,17 @@ static void auth_too_long(struct mail *m, enum smtp_reply r)
 	peer_say(p, "\r\n");
 	assert_true(answered_by(p, r));
 	assert_int_equal(strncmp(peer_cmd(p, "AUTH PLAIN " PEER_PLAIN), "235", 3), 0);
+}
+
+static void large_header(struct mail *m, enum smtp_reply r)
+{
+	struct peer *p = start(m, LOGGED_IN);
+
+	peer_say(p, MESSAGE);
+	many_lines(p, "X-Y: " LINE_30 LINE_30 "\r\n", 1000);
+	peer_say(p, "\r\n.\r\n");
+	assert_true(answered_by(p, r));
+	assert_int_equal(mail_smtp_count(m, smtp_message_header_size), 1);
 }
 
 static void mail_loop(struct mail *m, enum smtp_reply r)
@@ -242,6 +274,7 @@ static void (*const scenes[SMTP_REPLY_COUNT])(struct mail *m, enum smtp_reply r)
 	[REPLY_LINE_TOO_LONG] = line_too_long,
 	[REPLY_AUTH_TOO_LONG] = auth_too_long,
 	[REPLY_LOOP] = mail_loop,
+	[REPLY_HEADER_TOO_BIG] = large_header,
 };
 
 static void the_row_comes_from_its_scene(enum smtp_reply r)
@@ -309,6 +342,11 @@ static const struct {
 	{"MAIL FROM:<a@x.y>", {503, 530, 503, 530, 250, 503, 503}},
 	{"RCPT TO:<c@x.y>", {530, 530, 530, 530, 503, 250, 250}},
 	{"DATA", {530, 530, 530, 530, 503, 554, 354}},
+	{"BDAT 0", {503, 530, 503, 530, 503, 554, 250}},
+	{"BDAT 0 LAST", {503, 530, 503, 530, 503, 554, 250}},
+	{"BDAT", {421, 421, 421, 421, 421, 421, 421}},
+	{"BDAT x", {421, 421, 421, 421, 421, 421, 421}},
+	{"BDAT 0 FIRST", {503, 530, 503, 530, 503, 554, 501}},
 	{"RSET", {250, 250, 250, 250, 250, 250, 250}},
 	{"NOOP", {250, 250, 250, 250, 250, 250, 250}},
 	{"VRFY x", {252, 252, 252, 252, 252, 252, 252}},

@@ -87,7 +87,6 @@ enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_
 enum config_ecn { CONFIG_ECN_OFF, CONFIG_ECN_ACCEPT, CONFIG_ECN_ON };
 enum config_cookies { CONFIG_COOKIES_NEVER, CONFIG_COOKIES_PRESSURE, CONFIG_COOKIES_ALWAYS };
 enum config_congestion { CONFIG_CONGESTION_NEWRENO, CONFIG_CONGESTION_CUBIC };
-enum config_switch { CONFIG_SWITCH_OFF, CONFIG_SWITCH_ON };
 
 struct config_static_route {
 	struct config_prefix to;

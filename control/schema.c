@@ -37,6 +37,12 @@ static const struct schema_choice steering_choices[] = {
 	{},
 };
 
+static const struct schema_choice switch_choices[] = {
+	{"false", CONFIG_OFF},
+	{"true", CONFIG_ON},
+	{},
+};
+
 static const struct schema_choice cookie_choices[] = {
 	{"under_pressure", CONFIG_COOKIES_PRESSURE},
 	{"always", CONFIG_COOKIES_ALWAYS},
@@ -54,12 +60,6 @@ static const struct schema_choice ecn_choices[] = {
 static const struct schema_choice congestion_choices[] = {
 	{"cubic", CONFIG_CONGESTION_CUBIC},
 	{"newreno", CONFIG_CONGESTION_NEWRENO},
-	{},
-};
-
-static const struct schema_choice switch_choices[] = {
-	{"on", CONFIG_SWITCH_ON},
-	{"off", CONFIG_SWITCH_OFF},
 	{},
 };
 
@@ -111,12 +111,6 @@ static const struct schema_choice bare_newline_choices[] = {
 static const struct schema_choice long_lines_choices[] = {
 	{"pass", CONFIG_LONG_LINES_PASS},
 	{"reject", CONFIG_LONG_LINES_REJECT},
-	{},
-};
-
-static const struct schema_choice switch_choices[] = {
-	{"false", CONFIG_OFF},
-	{"true", CONFIG_ON},
 	{},
 };
 
@@ -210,10 +204,10 @@ static const struct schema_row tcp_rows[] = {
 	 .help = "marks in place of drops (RFC 3168); on: asked for when we connect"},
 	{"congestion", SCHEMA_CHOICE, FIELD(config_tcp, congestion), .preset = "cubic",
 	 .choices = congestion_choices, .help = "RFC 9438, or RFC 5681 and 6582"},
-	{"hystart", SCHEMA_CHOICE, FIELD(config_tcp, hystart), .preset = "on",
+	{"hystart", SCHEMA_CHOICE, FIELD(config_tcp, hystart), .preset = "true",
 	 .choices = switch_choices, .help = "slow start ends when the round trip grows (RFC 9406)"},
 	{"blackhole_detection", SCHEMA_CHOICE, FIELD(config_tcp, blackhole_detection),
-	 .preset = "on", .choices = switch_choices,
+	 .preset = "true", .choices = switch_choices,
 	 .help = "smaller segments after timeouts in a row (RFC 4821)"},
 	{"keepalive", SCHEMA_TIME, FIELD(config_tcp, keepalive_us), RANGE(0, DAYS(7)),
 	 .preset = "2h", .help = "silence before a peer is asked for a sign of life; 0s: never"},

@@ -56,8 +56,8 @@ static void tcp_choices(const struct config_tcp *from, struct tcp_config *to)
 	to->synacks_per_s = (uint32_t)from->synacks_per_s;
 	to->ecn = ecn[from->ecn];
 	to->congestion = congestion[from->congestion];
-	to->hystart = from->hystart == CONFIG_SWITCH_ON;
-	to->blackhole_detection = from->blackhole_detection == CONFIG_SWITCH_ON;
+	to->hystart = from->hystart == CONFIG_ON;
+	to->blackhole_detection = from->blackhole_detection == CONFIG_ON;
 	to->keep_idle_s = (uint32_t)(from->keepalive_us / 1000000);
 	to->trace_events = (uint32_t)from->trace_events;
 }

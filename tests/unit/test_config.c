@@ -152,7 +152,7 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.dataplane.tcp.congestion, CONFIG_CONGESTION_CUBIC);
 	assert_int_equal(c.dataplane.tcp.ecn, CONFIG_ECN_ACCEPT);
 	assert_int_equal(c.dataplane.tcp.syn_cookies, CONFIG_COOKIES_PRESSURE);
-	assert_int_equal(c.dataplane.tcp.hystart, CONFIG_SWITCH_ON);
+	assert_int_equal(c.dataplane.tcp.hystart, CONFIG_ON);
 	assert_int_equal(c.dataplane.tcp.keepalive_us, 7200ull * 1000000);
 	assert_int_equal(c.listener[0].tls, CONFIG_TLS_IMPLICIT);
 	assert_int_equal(c.auth.mechanisms, 1u << CONFIG_AUTH_PLAIN | 1u << CONFIG_AUTH_LOGIN |
@@ -172,8 +172,8 @@ static void every_choice_of_the_tcp_stack_reaches_its_field(void **state)
 {
 	static const char *const before = "  limits: {";
 	static const char tcp[] =
-		"  tcp: {syn_cookies: always, synacks_per_s: 5, ecn: on, hystart: off,\n"
-		"        blackhole_detection: off, congestion: newreno,\n"
+		"  tcp: {syn_cookies: always, synacks_per_s: 5, ecn: on, hystart: false,\n"
+		"        blackhole_detection: false, congestion: newreno,\n"
 		"        keepalive: 90s, trace_events: 64}\n";
 	char text[8192];
 	size_t n = (size_t)(strstr(good_file, before) - good_file);
@@ -185,8 +185,8 @@ static void every_choice_of_the_tcp_stack_reaches_its_field(void **state)
 	assert_int_equal(c.dataplane.tcp.syn_cookies, CONFIG_COOKIES_ALWAYS);
 	assert_int_equal(c.dataplane.tcp.synacks_per_s, 5);
 	assert_int_equal(c.dataplane.tcp.ecn, CONFIG_ECN_ON);
-	assert_int_equal(c.dataplane.tcp.hystart, CONFIG_SWITCH_OFF);
-	assert_int_equal(c.dataplane.tcp.blackhole_detection, CONFIG_SWITCH_OFF);
+	assert_int_equal(c.dataplane.tcp.hystart, CONFIG_OFF);
+	assert_int_equal(c.dataplane.tcp.blackhole_detection, CONFIG_OFF);
 	assert_int_equal(c.dataplane.tcp.congestion, CONFIG_CONGESTION_NEWRENO);
 	assert_int_equal(c.dataplane.tcp.keepalive_us, 90000000);
 	assert_int_equal(c.dataplane.tcp.trace_events, 64);

@@ -345,6 +345,20 @@ static void after_ten_minutes_one_segment_tries_the_former_size(void **state)
 	script_destroy(x);
 }
 
+static void the_try_leaves_no_room_for_blocks(void **state)
+{
+	uint32_t una;
+	struct script *x = lowered(&una);
+
+	script_advance(x, 601ull * SECOND);
+	script_in(x, S_ACK, 101, una, 100); /* beyond a hole: there is something to report */
+	script_take_all(x);
+	script_write(x, MSS);
+	script_expect(x, S_ACK, una, 1, MSS);
+	assert_int_equal(x->out[x->n_out - 1].option_bytes, 0);
+	script_destroy(x);
+}
+
 static void try_that_is_lost_goes_again_in_pieces_and_waits_as_long(void **state)
 {
 	uint32_t una;
@@ -404,6 +418,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(after_ten_minutes_one_segment_tries_the_former_size),
+		cmocka_unit_test(the_try_leaves_no_room_for_blocks),
 		cmocka_unit_test(try_that_is_lost_goes_again_in_pieces_and_waits_as_long),
 		cmocka_unit_test(try_that_a_router_refuses_goes_again_at_once),
 		cmocka_unit_test(tries_of_streams_that_have_gone_are_forgotten),

@@ -291,6 +291,41 @@ static void check_hops(const struct check *k, unsigned pool)
 	}
 }
 
+/* A host name, or one with "*." in place of its first label. */
+static bool certificate_name(const char *s)
+{
+	size_t label = 0, n = strlen(s);
+
+	if (strncmp(s, "*.", 2) == 0)
+		s += 2;
+	for (; *s != '\0'; s++) {
+		bool alnum = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
+			     (*s >= '0' && *s <= '9');
+		if (*s == '.' ? label == 0 : !alnum && (*s != '-' || label == 0))
+			return false;
+		label = *s == '.' ? 0 : label + 1;
+		if (label > 63)
+			return false;
+	}
+	return label > 0 && n <= 253;
+}
+
+static void check_certificates(const struct check *k)
+{
+	char path[PATH_BYTES];
+
+	for (unsigned i = 0; i < k->c->tls.certificate_count; i++) {
+		const struct config_certificate *c = &k->c->tls.certificate[i];
+		for (unsigned j = 0; j < c->name_count; j++) {
+			snprintf(path, sizeof(path), "tls.certificates.%u.names.%u", i, j);
+			if (!certificate_name(c->name[j]))
+				fault(k, path,
+				      "\"%.100s\" is not a host name; \"*.\" may be in front",
+				      c->name[j]);
+		}
+	}
+}
+
 static void check_relay(const struct check *k)
 {
 	const struct config_relay *r = &k->c->relay;
@@ -343,18 +378,36 @@ static void check_auth(const struct check *k)
 		      "must not open this one");
 }
 
+static void check_tls_files(const struct check *k)
+{
+	const struct config_tls *t = &k->c->tls;
+	char path[PATH_BYTES];
+
+	for (unsigned i = 0; i < t->certificate_count; i++) {
+		const struct config_certificate *c = &t->certificate[i];
+		snprintf(path, sizeof(path), "tls.certificates.%u.chain", i);
+		check_readable(k, path, c->chain, "");
+		snprintf(path, sizeof(path), "tls.certificates.%u.key", i);
+		check_readable(k, path, c->key, "");
+		snprintf(path, sizeof(path), "tls.certificates.%u.ocsp", i);
+		if (c->ocsp[0] != '\0')
+			check_readable(k, path, c->ocsp, "");
+	}
+	if (t->certificate_directory[0] != '\0')
+		check_readable(k, "tls.certificate_directory", t->certificate_directory, "");
+	if (t->tickets.secret[0] != '\0')
+		check_readable(k, "tls.tickets.secret", t->tickets.secret,
+			       "; posternctl tickets create makes it");
+	if (t->client_ca[0] != '\0')
+		check_readable(k, "tls.client_ca", t->client_ca, "");
+}
+
 static void check_files(const struct check *k)
 {
 	const struct config *c = k->c;
 	char directory[CONFIG_SOCKET_BYTES];
 
-	for (unsigned i = 0; i < c->tls.certificate_count; i++) {
-		char path[PATH_BYTES];
-		snprintf(path, sizeof(path), "tls.certificates.%u.chain", i);
-		check_readable(k, path, c->tls.certificate[i].chain, "");
-		snprintf(path, sizeof(path), "tls.certificates.%u.key", i);
-		check_readable(k, path, c->tls.certificate[i].key, "");
-	}
+	check_tls_files(k);
 	check_readable(k, "auth.users", c->auth.users, "; posternctl user add NAME creates it");
 	if (c->auth.oauth.jwks[0] != '\0')
 		check_readable(k, "auth.oauth.jwks", c->auth.oauth.jwks, "");
@@ -375,6 +428,7 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	check_workers(&k);
 	check_ports(&k);
 	check_memory(&k);
+	check_certificates(&k);
 	check_relay(&k);
 	check_auth(&k);
 	if ((c->submission.extensions & SMTP_EXT_BIT(BINARYMIME)) != 0 &&
@@ -382,8 +436,8 @@ void config_check(const struct config *c, const struct yaml_node *root,
 		fault(&k, "submission.extensions", "BINARYMIME needs CHUNKING (RFC 3030)");
 	if (c->submission.max_message_size > c->spool.max_size)
 		fault(&k, "submission.max_message_size", "is larger than spool.max_size");
-	if (checks == CONFIG_THIS_MACHINE) {
+	if (checks == CONFIG_THIS_MACHINE)
 		check_cores(&k);
+	if (checks != CONFIG_FILE_ONLY)
 		check_files(&k);
-	}
 }

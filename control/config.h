@@ -33,7 +33,8 @@ enum {
 	CONFIG_STATIC_ROUTES = 32, /* of a port */
 	CONFIG_EXEMPT = 64,
 	CONFIG_LISTENERS = 16,
-	CONFIG_CERTIFICATES = 1,
+	CONFIG_CERTIFICATES = 32,
+	CONFIG_CERTIFICATE_NAMES = 8,
 	CONFIG_POOLS = 1,
 	CONFIG_NEXT_HOPS = 16,
 	CONFIG_ROUTES = 1,
@@ -146,13 +147,22 @@ struct config_listener {
 struct config_certificate {
 	char chain[CONFIG_PATH_BYTES];
 	char key[CONFIG_PATH_BYTES];
+	char ocsp[CONFIG_PATH_BYTES];                           /* "": none */
+	char name[CONFIG_CERTIFICATE_NAMES][CONFIG_NAME_BYTES]; /* none: the certificate's */
+	unsigned name_count;
 };
 
 struct config_tls {
 	uint64_t threads;
 	struct config_certificate certificate[CONFIG_CERTIFICATES];
 	unsigned certificate_count;
+	char certificate_directory[CONFIG_PATH_BYTES]; /* "": none */
 	enum config_tls_minimum minimum;
+	struct {
+		char secret[CONFIG_PATH_BYTES]; /* "": a random one at each start */
+		uint64_t lifetime_us;
+	} tickets;
+	char client_ca[CONFIG_PATH_BYTES]; /* "": clients are not asked for certificates */
 };
 
 struct config_auth {
@@ -260,8 +270,9 @@ struct config_errors {
 	struct config_error item[CONFIG_ERRORS];
 };
 
-/* CONFIG_THIS_MACHINE also asks the machine: cores, readable files, writable directories. */
-enum config_checks { CONFIG_FILE_ONLY, CONFIG_THIS_MACHINE };
+/* CONFIG_THIS_MACHINE also asks the machine: cores, readable files, writable directories;
+ * CONFIG_RUNNING all but the cores, which a running daemon has shared out already. */
+enum config_checks { CONFIG_FILE_ONLY, CONFIG_THIS_MACHINE, CONFIG_RUNNING };
 
 /* 0, or -EINVAL with at least one error; *c is usable only after 0. */
 int config_read(struct config *c, const char *file, enum config_checks checks,
@@ -270,6 +281,13 @@ int config_read(struct config *c, const char *file, enum config_checks checks,
 int config_parse(struct config *c, const char *text, size_t bytes, const char *file,
 		 enum config_checks checks, struct config_errors *errors);
 void config_errors_print(const struct config_errors *errors, FILE *out);
+
+/* Calls differs() for each key, as the operator writes its path, that is not the same in both;
+ * reloadable: config_take() takes it over. */
+void config_compare(const struct config *a, const struct config *b,
+		    void (*differs)(void *arg, const char *path, bool reloadable), void *arg);
+/* The reloadable keys of from into a running configuration. */
+void config_take(struct config *into, const struct config *from);
 
 /* The listing of `postern --help-config`: every key, its type, range, default and meaning. */
 void config_help(FILE *out);

@@ -1,5 +1,7 @@
 /* gateway.c - start, turn and stop of the daemon */
 #include "control/gateway.h"
+#include "control/reload.h"
+#include "control/settings.h"
 
 #include "base/log.h"
 #include "dataplane/core/eal.h"
@@ -127,86 +129,23 @@ static int open_spool(struct gateway *g, char *error, size_t error_bytes)
 
 static int open_credentials(struct gateway *g, char *error, size_t error_bytes)
 {
-	const struct config *c = &g->config;
-	const struct config_pool *pool = &c->relay.pool[0];
-	struct jwt_policy tokens = {
-		.skew_s = (int64_t)(c->auth.oauth.clock_skew_us / 1000000),
-	};
-	struct auth_config ac = {
-		.users_file = c->auth.users,
-		.jwks_file = c->auth.oauth.jwks[0] != '\0' ? c->auth.oauth.jwks : NULL,
-		.tokens = &tokens,
-		.threads = (unsigned)c->auth.threads,
-		.per_address = {c->auth.failures.per_address.count,
-				c->auth.failures.per_address.per_us},
-		.per_user = {c->auth.failures.per_user.count, c->auth.failures.per_user.per_us},
-	};
-	struct tls_certificate certificate = {.chain = c->tls.certificate[0].chain,
-					      .key = c->tls.certificate[0].key};
-	struct tls_config tc = {
-		.certificates = &certificate,
-		.n_certificates = 1,
-		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
-		.threads = (unsigned)c->tls.threads,
-		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
-		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
-					   pool->connections * pool->next_hop_count + 256),
-	};
-	snprintf(tokens.issuer, sizeof(tokens.issuer), "%s", c->auth.oauth.issuer);
-	snprintf(tokens.audience, sizeof(tokens.audience), "%s", c->auth.oauth.audience);
-	snprintf(tokens.user_claim, sizeof(tokens.user_claim), "%s", c->auth.oauth.user_claim);
-	int rc = tls_open(&g->env.tls, &tc, error, error_bytes);
+	struct tls_settings *ts = malloc(sizeof(*ts));
+	struct auth_config ac;
 
+	if (ts == NULL)
+		return -ENOMEM;
+	settings_tls(&g->config, ts);
+	int rc = tls_open(&g->env.tls, &ts->c, error, error_bytes);
+	free(ts);
+	settings_auth(&g->config, &ac);
 	return rc < 0 ? rc : auth_open(&g->env.auth, &ac, error, error_bytes);
-}
-
-/* REQUIRETLS can only be promised then (RFC 8689 section 4.2.1). */
-static bool every_hop_verified(const struct config *c)
-{
-	for (unsigned i = 0; i < c->relay.pool_count; i++) {
-		for (unsigned k = 0; k < c->relay.pool[i].next_hop_count; k++) {
-			if (c->relay.pool[i].next_hop[k].tls != CONFIG_HOP_TLS_REQUIRED)
-				return false;
-		}
-	}
-	return true;
 }
 
 static int open_limits(struct gateway *g)
 {
-	const struct config *c = &g->config;
-	struct smtp_config sc = {
-		.max_message_size = c->submission.max_message_size,
-		.max_recipients = (uint32_t)c->submission.max_recipients,
-		.max_messages = (uint32_t)c->submission.max_messages,
-		.max_header_size = c->submission.max_header_size,
-		.extensions = c->submission.extensions,
-		.require_tls_onward = every_hop_verified(c),
-		.max_hold_us = c->submission.max_hold_us,
-		.max_priority = (int8_t)c->submission.max_priority,
-		.long_lines_refused = c->submission.long_lines == CONFIG_LONG_LINES_REJECT,
-		.from_required = c->submission.require_from == CONFIG_ON,
-		.remove_bcc = c->submission.remove_bcc == CONFIG_ON,
-		.add_sender = c->submission.add_sender == CONFIG_ON,
-		.own_senders = c->submission.senders == CONFIG_SENDERS_OWN,
-		.command_us = c->submission.timeouts.command_us,
-		.data_us = c->submission.timeouts.data_us,
-		.unauthenticated_us = c->submission.timeouts.idle_unauthenticated_us,
-		.auth_failure_delay_us = c->auth.failures.delay_us,
-		.mechanisms = c->auth.mechanisms,
-		.external = c->auth.external,
-		.sessions = (uint32_t)c->dataplane.limits.sessions,
-		.sessions_per_address = (uint32_t)c->dataplane.limits.sessions_per_address,
-		.n_exempt = c->dataplane.limits.exempt_count,
-		.tls_memory = c->dataplane.memory * 3 / 8,
-	};
+	struct smtp_config sc;
 
-	snprintf(sc.hostname, sizeof(sc.hostname), "%s", c->hostname);
-	snprintf(sc.qualify, sizeof(sc.qualify), "%s", c->submission.qualify);
-	for (unsigned i = 0; i < sc.n_exempt; i++) {
-		sc.exempt[i].addr = c->dataplane.limits.exempt[i].addr;
-		sc.exempt[i].bits = c->dataplane.limits.exempt[i].bits;
-	}
+	settings_smtp(&g->config, &sc);
 	g->env.smtp = smtp_shared_create(&sc);
 	return g->env.smtp != NULL ? 0 : -ENOMEM;
 }
@@ -242,6 +181,33 @@ static int open_units(struct gateway *g, char *error, size_t error_bytes)
 	return rc;
 }
 
+static uint64_t tls_bytes(void *arg)
+{
+	return tls_memory_used();
+}
+
+static int gauges_register(struct gateway *g)
+{
+	static const struct {
+		struct counter_desc desc;
+		uint64_t (*read)(void *arg);
+	} gauges[] = {
+		{{"tls_bytes", "bytes", "memory that OpenSSL holds"}, tls_bytes},
+		{{"tls_certificate_days_left", "days",
+		  "until the first of the configured certificates expires"},
+		 tls_days_left},
+		{{"tls_retired_contexts", "sets",
+		  "certificates and contexts of former configurations that sessions still use"},
+		 tls_retired},
+	};
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < sizeof(gauges) / sizeof(gauges[0]); i++)
+		rc = stats_gauge(g->stats, &gauges[i].desc, gauges[i].read, g->env.tls,
+				 STATS_NO_WORKER);
+	return rc;
+}
+
 static int open_control(struct gateway *g, char *error, size_t error_bytes)
 {
 	const struct config_control *c = &g->config.control;
@@ -253,6 +219,10 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 
 	if (rc == 0)
 		rc = reports_register(g);
+	if (rc == 0)
+		rc = reload_register(g);
+	if (rc == 0)
+		rc = gauges_register(g);
 	if (rc == 0)
 		rc = server_open(&g->server, c->socket, g->stats, error, error_bytes);
 	if (rc == 0 && c->http_address.family != 0)
@@ -354,6 +324,8 @@ void gateway_turn(struct gateway *g)
 		return;
 	last = now;
 	auth_refresh(g->env.auth);
+	tls_refresh(g->env.tls, now);
+	reload_collect(g);
 	watch(g);
 }
 
@@ -424,6 +396,7 @@ void gateway_close(struct gateway *g)
 	if (g->env.tls != NULL)
 		tls_close(g->env.tls);
 	smtp_shared_destroy(g->env.smtp);
+	reload_close(g);
 	if (g->env.net != NULL)
 		net_destroy(g->env.net);
 	stats_destroy(g->stats);

@@ -22,6 +22,8 @@ struct gateway {
 	struct unit_env env;
 	struct unit units[CONFIG_WORKERS];
 	unsigned n_units;
+	const char *config_file;
+	struct limits *limits; /* reload.c */
 	struct stats *stats;
 	struct server *server;
 	struct http *http;

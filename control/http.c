@@ -56,7 +56,7 @@ static void print_cell(FILE *f, const json_t *v)
 static void print_status(struct http *h, FILE *f)
 {
 	char error[STATS_ERROR_BYTES];
-	json_t *status = stats_run(h->stats, "status", NULL, error, sizeof(error)), *v;
+	json_t *status = stats_view(h->stats, "status", NULL, error, sizeof(error)), *v;
 	const char *key;
 
 	fprintf(f, "<h2>Status</h2>");
@@ -82,7 +82,7 @@ static void print_status(struct http *h, FILE *f)
 static void print_counters(struct http *h, FILE *f)
 {
 	char error[STATS_ERROR_BYTES];
-	json_t *stats = stats_run(h->stats, "stats", NULL, error, sizeof(error)), *m;
+	json_t *stats = stats_view(h->stats, "stats", NULL, error, sizeof(error)), *m;
 	size_t i;
 
 	fprintf(f, "<h2>Counters and gauges that are not zero</h2><table>");
@@ -126,7 +126,7 @@ static char *make_metrics(struct http *h, const char *url, size_t *bytes, unsign
 static char *make_api(struct http *h, const char *url, size_t *bytes, unsigned *status)
 {
 	char error[STATS_ERROR_BYTES];
-	json_t *j = stats_run(h->stats, url, NULL, error, sizeof(error));
+	json_t *j = stats_view(h->stats, url, NULL, error, sizeof(error));
 
 	if (j == NULL) {
 		*status = MHD_HTTP_NOT_FOUND;

@@ -7,6 +7,8 @@
  */
 #include "base/log.h"
 #include "control/gateway.h"
+#include "control/reload.h"
+#include "control/settings.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -104,9 +106,7 @@ static int run(struct gateway *g, const sigset_t *signals)
 		if (s == SIGTERM || s == SIGINT)
 			break;
 		if (s == SIGHUP)
-			log_warning("control",
-				    "SIGHUP: the configuration is read at start only; the "
-				    "users file is re-read when it changes");
+			json_decref(reload_run(g));
 		gateway_turn(g);
 	}
 	gateway_drain(g);
@@ -114,6 +114,26 @@ static int run(struct gateway *g, const sigset_t *signals)
 	log_stop();
 	gateway_close(g);
 	return 0;
+}
+
+/* Certificates, keys and secrets are loaded as at start. */
+static int check_tls(const struct config *c)
+{
+	struct tls_settings *ts = malloc(sizeof(*ts));
+	char error[512] = "out of memory";
+	struct tls *t = NULL;
+	int rc = -1;
+
+	if (ts != NULL) {
+		settings_tls(c, ts);
+		rc = tls_open(&t, &ts->c, error, sizeof(error));
+	}
+	if (rc == 0)
+		tls_close(t);
+	else
+		fprintf(stderr, "%s\n", error);
+	free(ts);
+	return rc;
 }
 
 int main(int argc, char **argv)
@@ -132,9 +152,12 @@ int main(int argc, char **argv)
 	struct gateway *g = calloc(1, sizeof(*g));
 	if (g == NULL)
 		return 1;
+	g->config_file = a.file;
 	int rc = config_read(&g->config, a.file, CONFIG_THIS_MACHINE, &errors);
 	if (errors.count > 0)
 		config_errors_print(&errors, stderr);
+	if (rc == 0 && a.check)
+		rc = check_tls(&g->config);
 	if (rc < 0 || a.check) {
 		if (rc == 0)
 			printf("%s: ok\n", a.file);

@@ -17,6 +17,10 @@
 #define DAYS(n)       SECONDS((uint64_t)(n)*86400)
 #define LATER         "is not available in this version"
 
+static const struct schema_choice switch_choices[] = {
+	{"true", CONFIG_ON}, {"false", CONFIG_OFF}, {"on", CONFIG_ON}, {"off", CONFIG_OFF}, {},
+};
+
 static const struct schema_choice idle_choices[] = {
 	{"adaptive", CONFIG_IDLE_ADAPTIVE},
 	{"poll", CONFIG_IDLE_POLL},
@@ -185,9 +189,9 @@ static const struct schema_row limits_rows[] = {
 	{"sessions", SCHEMA_NUMBER, FIELD(config_limits, sessions), RANGE(1, 10000000),
 	 .preset = "5000", .help = "sessions at a time, all workers together"},
 	{"sessions_per_address", SCHEMA_NUMBER, FIELD(config_limits, sessions_per_address),
-	 RANGE(0, 10000000), .preset = "100",
+	 RANGE(0, 10000000), .preset = "100", .reloadable = true,
 	 .help = "sessions of one client address; 0: no limit"},
-	{"exempt", SCHEMA_NETWORK, LIST(config_limits, exempt, exempt_count),
+	{"exempt", SCHEMA_NETWORK, LIST(config_limits, exempt, exempt_count), .reloadable = true,
 	 .help = "networks that sessions_per_address does not hold for"},
 	{"syn_backlog", SCHEMA_NUMBER, FIELD(config_limits, syn_backlog), RANGE(16, 1048576),
 	 .preset = "4096", .help = "half-open connections before SYN cookies, a worker"},
@@ -256,6 +260,20 @@ static const struct schema_row certificate_rows[] = {
 	 .reloadable = true, .help = "PEM, the leaf first"},
 	{"key", SCHEMA_PATH, FIELD(config_certificate, key), .required = true, .reloadable = true,
 	 .help = "PEM private key"},
+	{"ocsp", SCHEMA_PATH, FIELD(config_certificate, ocsp), .reloadable = true,
+	 .help = "DER, an OCSP response for it; stapled until it expires"},
+	{"names", SCHEMA_TEXT, LIST(config_certificate, name, name_count), .reloadable = true,
+	 .help = "names it is shown for, \"*.\" allowed; default: those in the certificate"},
+	{},
+};
+
+static const struct schema_row ticket_rows[] = {
+	{"secret", SCHEMA_PATH, FIELD(config_tls, tickets.secret), .reloadable = true,
+	 .help = "secret shared by the fleet, made by posternctl tickets create; default: random "
+		 "at each start"},
+	{"lifetime", SCHEMA_TIME, FIELD(config_tls, tickets.lifetime_us),
+	 RANGE(SECONDS(60), DAYS(7)), .preset = "12h", .reloadable = true,
+	 .help = "how long a client may resume a session (RFC 8446 section 4.6.1)"},
 	{},
 };
 
@@ -264,11 +282,15 @@ static const struct schema_row tls_rows[] = {
 	 .help = "handshake threads"},
 	{"certificates", SCHEMA_MAP, LIST(config_tls, certificate, certificate_count),
 	 .required = true, .min_items = 1, .reloadable = true, .rows = certificate_rows,
-	 .help = "the server certificate; more than one " LATER},
-	{"minimum", SCHEMA_CHOICE, FIELD(config_tls, minimum), .preset = "1.2",
+	 .help = "chosen by SNI: exact name, wildcard, else the first; ECDSA and RSA side by side"},
+	{"certificate_directory", SCHEMA_PATH, FIELD(config_tls, certificate_directory),
+	 .reloadable = true,
+	 .help = "of NAME/fullchain.pem and NAME/key.pem, loaded when NAME is asked for"},
+	{"minimum", SCHEMA_CHOICE, FIELD(config_tls, minimum), .preset = "1.2", .reloadable = true,
 	 .choices = tls_minimum_choices, .help = "oldest TLS version taken"},
-	{"tickets", .not_yet = LATER},
-	{"client_ca", .not_yet = LATER ", nor is AUTH EXTERNAL"},
+	{"tickets", SCHEMA_MAP, .rows = ticket_rows, .help = "resumption of sessions"},
+	{"client_ca", SCHEMA_PATH, FIELD(config_tls, client_ca), .reloadable = true,
+	 .help = "PEM; clients are asked for a certificate of these CAs, none is required"},
 	{},
 };
 
@@ -301,10 +323,11 @@ static const struct schema_row oauth_rows[] = {
 static const struct schema_row auth_rows[] = {
 	{"mechanisms", SCHEMA_CHOICES, FIELD(config_auth, mechanisms), .max_items = 8,
 	 .min_items = 1, .preset = "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS",
-	 .choices = mechanism_choices, .help = "SASL mechanisms offered, under TLS only"},
+	 .choices = mechanism_choices, .reloadable = true,
+	 .help = "SASL mechanisms offered, under TLS only"},
 	{"oauth", SCHEMA_MAP, .rows = oauth_rows, .help = "bearer tokens: OAUTHBEARER and XOAUTH2"},
 	{"external", SCHEMA_CHOICES, FIELD(config_auth, external), .max_items = 3, .min_items = 1,
-	 .preset = "email", .choices = external_choices,
+	 .preset = "email", .choices = external_choices, .reloadable = true,
 	 .help = "what of a verified client certificate names the user of AUTH EXTERNAL"},
 	{"threads", SCHEMA_NUMBER, FIELD(config_auth, threads), RANGE(1, 64), .preset = "1",
 	 .help = "password hashing threads"},
@@ -330,9 +353,11 @@ static const struct schema_row timeout_rows[] = {
 
 static const struct schema_row submission_rows[] = {
 	{"max_message_size", SCHEMA_SIZE, FIELD(config_submission, max_message_size),
-	 RANGE(KIB(64), GIB(1)), .preset = "50M", .help = "announced as SIZE (RFC 1870)"},
+	 RANGE(KIB(64), GIB(1)), .preset = "50M", .reloadable = true,
+	 .help = "announced as SIZE (RFC 1870)"},
 	{"max_recipients", SCHEMA_NUMBER, FIELD(config_submission, max_recipients),
-	 RANGE(100, 100000), .preset = "1000", .help = "a message (RFC 5321 section 4.5.3.1.8)"},
+	 RANGE(100, 100000), .preset = "1000", .reloadable = true,
+	 .help = "a message (RFC 5321 section 4.5.3.1.8)"},
 	{"timeouts", SCHEMA_MAP, .rows = timeout_rows, .help = "how long clients may take"},
 	{"rates", .not_yet = LATER ": limits of messages and recipients per user"},
 	{"max_messages", SCHEMA_NUMBER, FIELD(config_submission, max_messages), RANGE(0, 1000000),
@@ -403,15 +428,16 @@ static const struct schema_row next_hop_rows[] = {
 
 static const struct schema_row retry_rows[] = {
 	{"first", SCHEMA_TIME, FIELD(config_pool, retry.first_us), RANGE(SECONDS(1), DAYS(1)),
-	 .preset = "1m", .help = "after the first failure"},
+	 .preset = "1m", .reloadable = true, .help = "after the first failure"},
 	{"factor", SCHEMA_NUMBER, FIELD(config_pool, retry.factor), RANGE(1, 10), .preset = "2",
-	 .help = "each wait is so many times the one before"},
+	 .reloadable = true, .help = "each wait is so many times the one before"},
 	{"max", SCHEMA_TIME, FIELD(config_pool, retry.max_us), RANGE(SECONDS(1), DAYS(7)),
-	 .preset = "1h", .help = "longest wait"},
+	 .preset = "1h", .reloadable = true, .help = "longest wait"},
 	{"give_up", SCHEMA_TIME, FIELD(config_pool, retry.give_up_us), RANGE(SECONDS(10), DAYS(30)),
-	 .preset = "5d", .help = "age at which the sender is told (RFC 3464)"},
+	 .preset = "5d", .reloadable = true, .help = "age at which the sender is told (RFC 3464)"},
 	{"notice", SCHEMA_TIME, FIELD(config_pool, retry.notice_us), RANGE(SECONDS(1), DAYS(30)),
-	 .preset = "4h", .help = "age at which a sender who asked for it hears of the delay"},
+	 .preset = "4h", .reloadable = true,
+	 .help = "age at which a sender who asked for it hears of the delay"},
 	{},
 };
 

@@ -22,6 +22,7 @@ struct command {
 	const char *name, *help;
 	stats_command *make;
 	void *arg;
+	bool action;
 };
 
 struct stats {
@@ -93,8 +94,18 @@ int stats_provide(struct stats *s, const char *name, const char *help, stats_com
 	if (grown == NULL)
 		return -ENOMEM;
 	s->command = grown;
-	s->command[s->commands++] = (struct command){name, help, make, arg};
+	s->command[s->commands++] = (struct command){name, help, make, arg, false};
 	return 0;
+}
+
+int stats_provide_action(struct stats *s, const char *name, const char *help, stats_command *make,
+			 void *arg)
+{
+	int rc = stats_provide(s, name, help, make, arg);
+
+	if (rc == 0)
+		s->command[s->commands - 1].action = true;
+	return rc;
 }
 
 static uint64_t value_of(const struct set *set, unsigned i)
@@ -156,12 +167,12 @@ static json_t *make_help(void *arg, const json_t *request, char *error, size_t e
 	return list;
 }
 
-json_t *stats_run(struct stats *s, const char *name, const json_t *request, char *error,
-		  size_t error_bytes)
+static json_t *run(struct stats *s, const char *name, const json_t *request, bool actions,
+		   char *error, size_t error_bytes)
 {
 	for (unsigned i = 0; i < s->commands; i++) {
 		const struct command *c = &s->command[i];
-		if (strcmp(c->name, name) != 0)
+		if (strcmp(c->name, name) != 0 || (c->action && !actions))
 			continue;
 		snprintf(error, error_bytes, "%s: no answer", name);
 		pthread_mutex_lock(&s->running);
@@ -171,6 +182,18 @@ json_t *stats_run(struct stats *s, const char *name, const json_t *request, char
 	}
 	snprintf(error, error_bytes, "unknown command; \"help\" lists them");
 	return NULL;
+}
+
+json_t *stats_run(struct stats *s, const char *name, const json_t *request, char *error,
+		  size_t error_bytes)
+{
+	return run(s, name, request, true, error, error_bytes);
+}
+
+json_t *stats_view(struct stats *s, const char *name, const json_t *request, char *error,
+		   size_t error_bytes)
+{
+	return run(s, name, request, false, error, error_bytes);
 }
 
 static void print_samples(const struct stats *s, unsigned first, unsigned i, FILE *f)

@@ -39,6 +39,13 @@ typedef json_t *stats_command(void *arg, const json_t *request, char *error, siz
 int stats_provide(struct stats *s, const char *name, const char *help, stats_command *make,
 		  void *arg);
 
+/* The same for a command that changes something: only the control thread runs it. */
+int stats_provide_action(struct stats *s, const char *name, const char *help, stats_command *make,
+			 void *arg);
+
+/* The same as stats_run() without the actions. */
+json_t *stats_view(struct stats *s, const char *name, const json_t *request, char *error,
+		   size_t error_bytes);
 /* Runs a registered command, "stats" (all counters and gauges) or "help" (the commands). */
 json_t *stats_run(struct stats *s, const char *name, const json_t *request, char *error,
 		  size_t error_bytes);

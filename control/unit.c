@@ -2,13 +2,14 @@
 #include "control/unit.h"
 
 #include "base/log.h"
+#include "control/settings.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-enum { SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256, QUEUE_ENTRIES = 1 << 20 };
+enum { SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256 };
 
 static void accepted(void *arg, const struct spool_found *f)
 {
@@ -82,34 +83,6 @@ static int create_transport(struct unit *u)
 	return transport_create(&u->transport, u->env->net, &u->worker->shard, &c);
 }
 
-static void relay_configure(const struct config *c, struct relay_config *r)
-{
-	static const enum relay_tls tls[] = {
-		[CONFIG_HOP_TLS_NONE] = RELAY_TLS_NONE,
-		[CONFIG_HOP_TLS_OPPORTUNISTIC] = RELAY_TLS_OPPORTUNISTIC,
-		[CONFIG_HOP_TLS_REQUIRED] = RELAY_TLS_REQUIRED,
-	};
-	const struct config_pool *p = &c->relay.pool[0];
-
-	*r = (struct relay_config){
-		.n_hops = p->next_hop_count,
-		.connections = (unsigned)p->connections,
-		.retry_first_us = p->retry.first_us,
-		.retry_max_us = p->retry.max_us,
-		.give_up_us = p->retry.give_up_us,
-		.notice_us = p->retry.notice_us,
-		.retry_factor = (unsigned)p->retry.factor,
-		.max_messages = QUEUE_ENTRIES,
-	};
-	snprintf(r->hostname, sizeof(r->hostname), "%s", c->hostname);
-	for (unsigned i = 0; i < p->next_hop_count; i++) {
-		r->hops[i].address = p->next_hop[i].address;
-		r->hops[i].port = (uint16_t)p->next_hop[i].port;
-		r->hops[i].tls = tls[p->next_hop[i].tls];
-		snprintf(r->hops[i].name, sizeof(r->hops[i].name), "%s", p->next_hop[i].name);
-	}
-}
-
 static int create_mail(struct unit *u)
 {
 	struct shard *shard = &u->worker->shard;
@@ -121,7 +94,7 @@ static int create_mail(struct unit *u)
 	u->relay_spool = spool_client_create(u->env->spool, SPOOL_RING);
 	if (u->tls == NULL || u->auth == NULL || u->smtp_spool == NULL || u->relay_spool == NULL)
 		return -ENOMEM;
-	relay_configure(u->env->config, &rc);
+	settings_relay(u->env->config, &rc);
 	struct relay_env re = {
 		.shard = shard,
 		.tcp = u->transport.tcp,

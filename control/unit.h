@@ -42,6 +42,7 @@ struct unit {
 	struct relay_worker *relay;
 	struct smtp_listener listeners[CONFIG_LISTENERS];
 	const struct unit_env *env;
+	struct limits *limits; /* reload.c: those taken last; NULL: those of the start */
 };
 
 /* 0, or -errno with a text; what was created is left for unit_destroy(). */

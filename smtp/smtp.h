@@ -83,6 +83,9 @@ struct smtp_env {
 	void *accepted_arg;
 };
 struct smtp_worker *smtp_worker_create(const struct smtp_env *env);
+/* On the worker: limits, times and mechanisms of *c, which must live until the next call, hold from
+ * now on.  The tables keep the size that `sessions` had at the start. */
+void smtp_worker_configure(struct smtp_worker *w, const struct smtp_config *c);
 /* Aborts what is left; the spool's requests must have come back (spool_poll). */
 void smtp_worker_destroy(struct smtp_worker *w);
 

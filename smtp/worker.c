@@ -31,6 +31,11 @@ struct smtp_worker *smtp_worker_create(const struct smtp_env *env)
 	return w;
 }
 
+void smtp_worker_configure(struct smtp_worker *w, const struct smtp_config *c)
+{
+	w->config = c;
+}
+
 void smtp_worker_destroy(struct smtp_worker *w)
 {
 	if (w == NULL)

@@ -230,6 +230,35 @@ int state_build(struct tls *t, const struct tls_config *config, char *error, siz
 	return rc;
 }
 
+static struct credential **copy_credentials(const struct context_set *s)
+{
+	struct credential **copy = calloc(s->n_credentials, sizeof(*copy));
+
+	for (unsigned i = 0; copy != NULL && i < s->n_credentials; i++)
+		copy[i] = credential_ref(s->credential[i]);
+	return copy;
+}
+
+static void free_credentials(struct credential **copy, unsigned n)
+{
+	for (unsigned i = 0; copy != NULL && i < n; i++)
+		credential_unref(copy[i]);
+	free(copy);
+}
+
+static int count_new(const struct context_set *s, struct credential *const *known, unsigned n_known)
+{
+	int n = 0;
+
+	for (unsigned i = 0; i < s->n_credentials; i++) {
+		bool found = false;
+		for (unsigned k = 0; !found && k < n_known; k++)
+			found = known[k] == s->credential[i];
+		n += !found;
+	}
+	return n;
+}
+
 int tls_reload(struct tls *t, const struct tls_config *c, char *error, size_t error_bytes)
 {
 	collect(t);
@@ -237,9 +266,16 @@ int tls_reload(struct tls *t, const struct tls_config *c, char *error, size_t er
 		snprintf(error, error_bytes, "sessions still use too many older configurations");
 		return -EBUSY;
 	}
-	int rc = state_build(t, c, error, error_bytes);
-	if (rc == 0)
+	const struct tls_state *before = atomic_load(&t->current);
+	/* its sets may be freed by what follows */
+	struct credential **known = copy_credentials(before->sets[0]);
+	unsigned n_known = before->sets[0]->n_credentials;
+	int rc = known != NULL ? state_build(t, c, error, error_bytes) : -ENOMEM;
+	if (rc == 0) {
 		warn_of_expiry(t, (int64_t)time(NULL));
+		rc = count_new(atomic_load(&t->current)->sets[0], known, n_known);
+	}
+	free_credentials(known, n_known);
 	return rc;
 }
 

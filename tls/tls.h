@@ -52,8 +52,8 @@ uint64_t tls_memory_used(void);
 int tls_open(struct tls **t, const struct tls_config *c, char *error, size_t error_bytes);
 int tls_start(struct tls *t);
 /* Control thread: certificates, OCSP responses, ticket secret, client_ca and version of c for new
- * sessions; the sessions there are go on.  0, or -errno with a text and nothing changed.
- * The number of threads and sessions stays. */
+ * sessions; the sessions there are go on.  How many certificates were read from their files, or
+ * -errno with a text and nothing changed.  The number of threads and sessions stays. */
 int tls_reload(struct tls *t, const struct tls_config *c, char *error, size_t error_bytes);
 /* Control thread, about once a second: moves ticket keys on, frees what no session uses any
  * more, warns of certificates that expire. */

@@ -27,6 +27,9 @@ struct cli {
 
 /* The configuration's users file and socket; false with the reason on stderr. */
 bool cli_users_file(const struct cli *c, char *path, size_t bytes);
+/* All of the named or the default configuration. */
+struct config;
+bool cli_config(const struct cli *c, struct config *config);
 bool cli_socket(const struct cli *c, char *path, size_t bytes);
 
 int cli_user_add(const struct cli *c);
@@ -34,6 +37,10 @@ int cli_user_password(const struct cli *c);
 int cli_user_remove(const struct cli *c);
 int cli_user_list(const struct cli *c);
 
+int cli_tickets_create(const struct cli *c);
+int cli_tickets_advance(const struct cli *c);
+
+int cli_reload(const struct cli *c);
 /* Sends {"command": name} and prints the result, as a table or as JSON. */
 int cli_ask(const struct cli *c, const char *name);
 /* The trace of one connection, or of all. */

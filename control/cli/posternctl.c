@@ -34,6 +34,11 @@ static const struct command {
 	{"user", "password", 1, 0, "NAME", "set a user's password", cli_user_password},
 	{"user", "remove", 1, 0, "NAME", "remove a user", cli_user_remove},
 	{"user", "list", 0, 0, "", "list the users", cli_user_list},
+	{"tickets", "create", 0, 0, "", "make the secret of the configuration's tls.tickets",
+	 cli_tickets_create},
+	{"tickets", "advance", 0, 0, "", "forget keys that no ticket needs; about once a lifetime",
+	 cli_tickets_advance},
+	{"reload", NULL, 0, 0, "", "read the configuration and its files again", cli_reload},
 	{"status", NULL, 0, 0, "", "what the daemon is and does", ask_status},
 	{"sessions", NULL, 0, 0, "", "sessions at this moment", ask_sessions},
 	{"stats", NULL, 0, 0, "", "counters and gauges; zeros only with --all", cli_stats},
@@ -118,6 +123,11 @@ static bool read_config(const char *file, struct config *config)
 		return true;
 	config_errors_print(&errors, stderr);
 	return false;
+}
+
+bool cli_config(const struct cli *c, struct config *config)
+{
+	return read_config(c->config != NULL ? c->config : DEFAULT_CONFIG, config);
 }
 
 bool cli_users_file(const struct cli *c, char *path, size_t bytes)

@@ -131,6 +131,21 @@ int cli_trace(const struct cli *c)
 	return print(c, ask_about(c, "trace", "connection", which));
 }
 
+/* Faults go to stderr, one a line, and make the command fail. */
+int cli_reload(const struct cli *c)
+{
+	json_t *result = ask(c, "reload"), *line;
+	json_t *faults = result != NULL ? json_object_get(result, "faults") : NULL;
+	size_t i;
+
+	if (faults == NULL)
+		return print(c, result);
+	json_array_foreach(faults, i, line) fprintf(stderr, "%s\n", json_string_value(line));
+	fprintf(stderr, "posternctl: reload refused; the running configuration stays\n");
+	json_decref(result);
+	return CLI_FAILED;
+}
+
 /* For human eyes: name, total, unit; what is zero only with --all. */
 static json_t *short_stats(const struct cli *c, const json_t *stats)
 {

@@ -64,8 +64,6 @@ static int allocate(struct auth *a, const struct auth_config *c)
 {
 	a->users_file = strdup(c->users_file);
 	a->jwks_file = c->jwks_file != NULL ? strdup(c->jwks_file) : NULL;
-	if (c->tokens != NULL)
-		a->tokens = *c->tokens;
 	a->requests = ring_create(a->c.queue);
 	a->queue = fairq_create(a->c.queue);
 	a->cheap = fairq_create(a->c.queue);
@@ -204,8 +202,8 @@ static int judge_token(struct auth *a, struct auth_request *r)
 	pthread_mutex_unlock(&a->lock);
 	if (keys == NULL)
 		return 0;
-	enum jwt_verdict v = jwt_check(keys, &a->tokens, r->token, r->token_bytes, r->wall_s, user,
-				       sizeof(user));
+	enum jwt_verdict v = jwt_check(keys, &a->c.tokens, r->token, r->token_bytes, r->wall_s,
+				       user, sizeof(user));
 	jwks_unref(keys);
 	if (v == JWT_GOOD &&
 	    (user_name_fault(user) != NULL || (r->user[0] != '\0' && strcmp(r->user, user) != 0)))
@@ -342,6 +340,17 @@ static void refresh_keys(struct auth *a)
 	jwks_unref(old);
 	counter_inc(&a->counters[auth_reloads]);
 	log_info("auth", "%s: %u keys", a->jwks_file, jwks_count(k));
+}
+
+void auth_set_rates(struct auth *a, const struct auth_rate *per_address,
+		    const struct auth_rate *per_user)
+{
+	static const struct auth_rate none;
+
+	pthread_mutex_lock(&a->lock);
+	a->c.per_address = per_address->count != 0 ? *per_address : none;
+	a->c.per_user = per_user->count != 0 ? *per_user : none;
+	pthread_mutex_unlock(&a->lock);
 }
 
 void auth_refresh(struct auth *a)

@@ -21,6 +21,7 @@
 #include "base/shard.h"
 #include "base/slab.h"
 #include "smtp/auth/counters.h"
+#include "smtp/auth/jwt.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,7 +29,6 @@
 
 struct auth;
 struct auth_client;
-struct jwt_policy;
 struct scram;
 struct scram_verifier;
 struct user;
@@ -41,15 +41,15 @@ struct auth_rate {
 /* Zero takes the default. */
 struct auth_config {
 	const char *users_file;
-	const char *jwks_file;           /* NULL: no tokens */
-	const struct jwt_policy *tokens; /* copied */
-	unsigned threads;                /* default 1 */
-	unsigned queue;                  /* checks waiting in all; default 256 */
-	unsigned queue_per_source;       /* default 8 */
-	unsigned queue_per_user;         /* default 8 */
-	unsigned followers;     /* checks of a worker that wait for an equal one; default 4096 */
-	unsigned cache_entries; /* a worker; default 65536 */
-	uint32_t cache_ttl_s;   /* 600 */
+	const char *jwks_file; /* NULL: no tokens */
+	struct jwt_policy tokens;
+	unsigned threads;          /* default 1 */
+	unsigned queue;            /* checks waiting in all; default 256 */
+	unsigned queue_per_source; /* default 8 */
+	unsigned queue_per_user;   /* default 8 */
+	unsigned followers;        /* checks of a worker that wait for an equal one; default 4096 */
+	unsigned cache_entries;    /* a worker; default 65536 */
+	uint32_t cache_ttl_s;      /* 600 */
 	/* Failed checks judged in any `per_us`: half of count at once, the rest evenly spread.
 	 * What comes beyond is not judged and answers AUTH_OVERLOADED (454 4.7.0), right
 	 * password or not, known user or not.  The cache is asked first, so whoever has
@@ -104,6 +104,9 @@ int auth_start(struct auth *a);
  * (control thread, about once a second).  A file that does not parse changes nothing but a counter
  * and the log. */
 void auth_refresh(struct auth *a);
+/* Any thread: other brakes for the guesses from now on. */
+void auth_set_rates(struct auth *a, const struct auth_rate *per_address,
+		    const struct auth_rate *per_user);
 /* Ends the threads; what waited comes back by auth_poll() as AUTH_OVERLOADED. */
 void auth_stop(struct auth *a);
 /* Stops if need be.  After the last auth_client_destroy(). */

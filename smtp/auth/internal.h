@@ -10,7 +10,6 @@
 #include "smtp/auth/cache.h"
 #include "smtp/auth/fairq.h"
 #include "smtp/auth/guesses.h"
-#include "smtp/auth/jwt.h"
 #include "smtp/auth/users.h"
 
 #include <openssl/evp.h>
@@ -29,7 +28,6 @@ struct file_identity {
 struct auth {
 	struct auth_config c;
 	char *users_file, *jwks_file;
-	struct jwt_policy tokens;
 	uint8_t secret[AUTH_SECRET_BYTES]; /* of this boot; keys the caches */
 	struct siphash_key tag_key;
 

@@ -264,6 +264,14 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	return w;
 }
 
+void relay_worker_configure(struct relay_worker *w, const struct relay_config *c)
+{
+	w->config.retry_first_us = c->retry_first_us;
+	w->config.retry_max_us = c->retry_max_us;
+	w->config.retry_factor = c->retry_factor;
+	w->config.give_up_us = c->give_up_us;
+}
+
 void relay_worker_destroy(struct relay_worker *w)
 {
 	if (w == NULL)

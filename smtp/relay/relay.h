@@ -60,6 +60,8 @@ struct relay_env {
 };
 
 struct relay_worker *relay_worker_create(const struct relay_env *env, const struct relay_config *c);
+/* On the worker: the retry times of *c hold for what is put off from now on. */
+void relay_worker_configure(struct relay_worker *w, const struct relay_config *c);
 void relay_worker_destroy(struct relay_worker *w);
 /* 0, or -ENOMEM: too many entries; the message stays in the spool until the next start. */
 int relay_add(struct relay_worker *w, const struct spool_found *f);

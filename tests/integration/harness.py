@@ -13,7 +13,7 @@ import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 
-from lab import BUILD, CLIENT, HOST, PASSWORD, POSTERN, TLS_NAME, USER, Lab, run  # noqa: E402,F401
+from lab import BUILD, CLIENT, HOST, PASSWORD, POSTERN, POSTERNCTL, TLS_NAME, USER, Lab, run  # noqa: E402,F401
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAULTFS = os.path.join(BUILD, "tests", "integration", "libfaultfs.so")

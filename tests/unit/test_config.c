@@ -301,6 +301,75 @@ static void help_lists_every_key_with_type_range_and_default(void **state)
 	free(text);
 }
 
+struct found_keys {
+	unsigned n;
+	char text[400];
+};
+
+static void note_key(void *arg, const char *path, bool reloadable)
+{
+	struct found_keys *f = arg;
+	size_t used = strlen(f->text);
+
+	snprintf(f->text + used, sizeof(f->text) - used, "%s%s ", reloadable ? "+" : "-", path);
+	f->n++;
+}
+
+static const char *changed(const struct config *a, const struct config *b, struct found_keys *f)
+{
+	*f = (struct found_keys){0};
+	config_compare(a, b, note_key, f);
+	return f->text;
+}
+
+static void a_comparison_names_every_key_that_differs_and_whether_it_reloads(void **state)
+{
+	static const struct {
+		const char *find, *replace, *keys;
+	} rows[] = {
+		{"key: /etc/postern/key.pem", "key: /other", "+tls.certificates[0].key "},
+		{"minimum: \"1.3\"", "minimum: \"1.2\"", "+tls.minimum "},
+		{"http: 127.0.0.1:9587", "http: 127.0.0.1:9588", "-control.http "},
+		{"port: 2525", "port: 2526", "-relay.pools[0].next_hops[1].port "},
+		{"[LOGIN]", "[PLAIN]", "+auth.mechanisms "},
+		{"[LOGIN]", "[LOGIN]", ""},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		static struct config a, b;
+		struct config_errors e;
+		struct found_keys f;
+		char *text = edited(rows[i].find, rows[i].replace), *same = edited("h", "h");
+		assert_int_equal(parse(&a, same, &e), 0);
+		assert_int_equal(parse(&b, text, &e), 0);
+		assert_string_equal(changed(&a, &b, &f), rows[i].keys);
+		free(text);
+		free(same);
+	}
+}
+
+static void taking_over_leaves_only_what_needs_a_restart(void **state)
+{
+	static struct config a, b;
+	struct config_errors e;
+	struct found_keys f;
+	char *text = edited("key: /etc/postern/key.pem", "key: /k, names: [a.example]");
+	char *same = edited("h", "h");
+
+	assert_int_equal(parse(&a, same, &e), 0);
+	assert_int_equal(parse(&b, text, &e), 0);
+	b.dataplane.limits.sessions++;
+	b.dataplane.limits.sessions_per_address++;
+	b.relay.pool[0].retry.first_us++;
+	changed(&a, &b, &f);
+	assert_int_equal(f.n, 5);
+	config_take(&a, &b);
+	assert_string_equal(changed(&a, &b, &f), "-dataplane.limits.sessions ");
+	assert_string_equal(a.tls.certificate[0].name[0], "a.example");
+	free(text);
+	free(same);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -314,6 +383,8 @@ int main(void)
 		cmocka_unit_test(the_machine_is_asked_for_cores_files_and_directories),
 		cmocka_unit_test(an_unreadable_file_is_one_clear_error),
 		cmocka_unit_test(help_lists_every_key_with_type_range_and_default),
+		cmocka_unit_test(a_comparison_names_every_key_that_differs_and_whether_it_reloads),
+		cmocka_unit_test(taking_over_leaves_only_what_needs_a_restart),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

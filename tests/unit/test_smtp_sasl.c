@@ -31,7 +31,7 @@ static struct mail *world(const struct token_maker *tokens)
 	mail_options_default(&o);
 	o.smtp.mechanisms = ALL;
 	o.smtp.external = SMTP_EXTERNAL_EMAIL;
-	o.auth.tokens = &policy;
+	o.auth.tokens = policy;
 	o.auth.jwks_file = tokens != NULL ? tokens->file : NULL;
 	return mail_create(&o);
 }

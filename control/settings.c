@@ -1,0 +1,132 @@
+/* settings.c - the configuration in the words of each layer */
+#include "control/settings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { QUEUE_ENTRIES = 1 << 20 };
+
+void settings_tls(const struct config *c, struct tls_settings *out)
+{
+	const struct config_pool *pool = &c->relay.pool[0];
+
+	for (unsigned i = 0; i < c->tls.certificate_count; i++) {
+		const struct config_certificate *from = &c->tls.certificate[i];
+		for (unsigned k = 0; k < from->name_count; k++)
+			out->name[i][k] = from->name[k];
+		out->certificate[i] = (struct tls_certificate){
+			.chain = from->chain,
+			.key = from->key,
+			.ocsp = from->ocsp,
+			.names = out->name[i],
+			.n_names = from->name_count,
+		};
+	}
+	out->c = (struct tls_config){
+		.certificates = out->certificate,
+		.n_certificates = c->tls.certificate_count,
+		.directory = c->tls.certificate_directory,
+		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
+		.ticket_secret = c->tls.tickets.secret,
+		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,
+		.client_ca = c->tls.client_ca,
+		.threads = (unsigned)c->tls.threads,
+		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
+		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
+					   pool->connections * pool->next_hop_count + 256),
+	};
+}
+
+void settings_auth(const struct config *c, struct auth_config *out)
+{
+	const struct config_oauth *o = &c->auth.oauth;
+
+	*out = (struct auth_config){
+		.users_file = c->auth.users,
+		.jwks_file = o->jwks[0] != '\0' ? o->jwks : NULL,
+		.tokens = {.skew_s = (int64_t)(o->clock_skew_us / 1000000)},
+		.threads = (unsigned)c->auth.threads,
+		.per_address = {c->auth.failures.per_address.count,
+				c->auth.failures.per_address.per_us},
+		.per_user = {c->auth.failures.per_user.count, c->auth.failures.per_user.per_us},
+	};
+	snprintf(out->tokens.issuer, sizeof(out->tokens.issuer), "%s", o->issuer);
+	snprintf(out->tokens.audience, sizeof(out->tokens.audience), "%s", o->audience);
+	snprintf(out->tokens.user_claim, sizeof(out->tokens.user_claim), "%s", o->user_claim);
+}
+
+/* REQUIRETLS can only be promised then (RFC 8689 section 4.2.1). */
+static bool every_hop_verified(const struct config *c)
+{
+	for (unsigned i = 0; i < c->relay.pool_count; i++) {
+		for (unsigned k = 0; k < c->relay.pool[i].next_hop_count; k++) {
+			if (c->relay.pool[i].next_hop[k].tls != CONFIG_HOP_TLS_REQUIRED)
+				return false;
+		}
+	}
+	return true;
+}
+
+void settings_smtp(const struct config *c, struct smtp_config *out)
+{
+	*out = (struct smtp_config){
+		.max_message_size = c->submission.max_message_size,
+		.max_recipients = (uint32_t)c->submission.max_recipients,
+		.max_messages = (uint32_t)c->submission.max_messages,
+		.max_header_size = c->submission.max_header_size,
+		.extensions = c->submission.extensions,
+		.require_tls_onward = every_hop_verified(c),
+		.max_hold_us = c->submission.max_hold_us,
+		.max_priority = (int8_t)c->submission.max_priority,
+		.long_lines_refused = c->submission.long_lines == CONFIG_LONG_LINES_REJECT,
+		.from_required = c->submission.require_from == CONFIG_ON,
+		.remove_bcc = c->submission.remove_bcc == CONFIG_ON,
+		.add_sender = c->submission.add_sender == CONFIG_ON,
+		.own_senders = c->submission.senders == CONFIG_SENDERS_OWN,
+		.command_us = c->submission.timeouts.command_us,
+		.data_us = c->submission.timeouts.data_us,
+		.unauthenticated_us = c->submission.timeouts.idle_unauthenticated_us,
+		.auth_failure_delay_us = c->auth.failures.delay_us,
+		.mechanisms = c->auth.mechanisms,
+		.external = c->auth.external,
+		.sessions = (uint32_t)c->dataplane.limits.sessions,
+		.sessions_per_address = (uint32_t)c->dataplane.limits.sessions_per_address,
+		.n_exempt = c->dataplane.limits.exempt_count,
+		.tls_memory = c->dataplane.memory * 3 / 8,
+	};
+
+	snprintf(out->hostname, sizeof(out->hostname), "%s", c->hostname);
+	snprintf(out->qualify, sizeof(out->qualify), "%s", c->submission.qualify);
+	for (unsigned i = 0; i < out->n_exempt; i++) {
+		out->exempt[i].addr = c->dataplane.limits.exempt[i].addr;
+		out->exempt[i].bits = c->dataplane.limits.exempt[i].bits;
+	}
+}
+
+void settings_relay(const struct config *c, struct relay_config *r)
+{
+	static const enum relay_tls tls[] = {
+		[CONFIG_HOP_TLS_NONE] = RELAY_TLS_NONE,
+		[CONFIG_HOP_TLS_OPPORTUNISTIC] = RELAY_TLS_OPPORTUNISTIC,
+		[CONFIG_HOP_TLS_REQUIRED] = RELAY_TLS_REQUIRED,
+	};
+	const struct config_pool *p = &c->relay.pool[0];
+
+	*r = (struct relay_config){
+		.n_hops = p->next_hop_count,
+		.connections = (unsigned)p->connections,
+		.retry_first_us = p->retry.first_us,
+		.retry_max_us = p->retry.max_us,
+		.give_up_us = p->retry.give_up_us,
+		.notice_us = p->retry.notice_us,
+		.retry_factor = (unsigned)p->retry.factor,
+		.max_messages = QUEUE_ENTRIES,
+	};
+	snprintf(r->hostname, sizeof(r->hostname), "%s", c->hostname);
+	for (unsigned i = 0; i < p->next_hop_count; i++) {
+		r->hops[i].address = p->next_hop[i].address;
+		r->hops[i].port = (uint16_t)p->next_hop[i].port;
+		r->hops[i].tls = tls[p->next_hop[i].tls];
+		snprintf(r->hops[i].name, sizeof(r->hops[i].name), "%s", p->next_hop[i].name);
+	}
+}

@@ -1,0 +1,27 @@
+/*
+ * settings.h - what each layer is told, made of the configuration: at start and at each reload.
+ *
+ * Owner: the caller; text is borrowed from the configuration.
+ * Runs on: the control thread.
+ */
+#ifndef CONTROL_SETTINGS_H
+#define CONTROL_SETTINGS_H
+
+#include "control/config.h"
+#include "smtp/auth/auth.h"
+#include "smtp/relay/relay.h"
+#include "smtp/smtp.h"
+#include "tls/tls.h"
+
+struct tls_settings {
+	struct tls_config c; /* points into the rest: not to be copied */
+	struct tls_certificate certificate[CONFIG_CERTIFICATES];
+	const char *name[CONFIG_CERTIFICATES][CONFIG_CERTIFICATE_NAMES];
+};
+
+void settings_tls(const struct config *c, struct tls_settings *out);
+void settings_smtp(const struct config *c, struct smtp_config *out);
+void settings_relay(const struct config *c, struct relay_config *out);
+void settings_auth(const struct config *c, struct auth_config *out);
+
+#endif

@@ -41,12 +41,6 @@ static const struct schema_choice steering_choices[] = {
 	{},
 };
 
-static const struct schema_choice switch_choices[] = {
-	{"false", CONFIG_OFF},
-	{"true", CONFIG_ON},
-	{},
-};
-
 static const struct schema_choice cookie_choices[] = {
 	{"under_pressure", CONFIG_COOKIES_PRESSURE},
 	{"always", CONFIG_COOKIES_ALWAYS},
@@ -208,7 +202,7 @@ static const struct schema_row tcp_rows[] = {
 	 .help = "marks in place of drops (RFC 3168); on: asked for when we connect"},
 	{"congestion", SCHEMA_CHOICE, FIELD(config_tcp, congestion), .preset = "cubic",
 	 .choices = congestion_choices, .help = "RFC 9438, or RFC 5681 and 6582"},
-	{"hystart", SCHEMA_CHOICE, FIELD(config_tcp, hystart), .preset = "true",
+	{"hystart", SCHEMA_CHOICE, FIELD(config_tcp, hystart), .preset = "on",
 	 .choices = switch_choices, .help = "slow start ends when the round trip grows (RFC 9406)"},
 	{"blackhole_detection", SCHEMA_CHOICE, FIELD(config_tcp, blackhole_detection),
 	 .preset = "true", .choices = switch_choices,

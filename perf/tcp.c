@@ -6,33 +6,20 @@
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/wire.h"
-#include "perf/tcp_side.h"
+#include "perf/tcp_peer.h"
 
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-	PORT = 25,
-	BURST = 32,
 	SMALL = 64, /* bytes of a request and of its reply */
 	CONNECTIONS = 1024,
 	ROUNDS = 48,
-	REPEATS = 5,
-	SEGMENT_BYTES = 160, /* room for a small segment */
 	BULK_BYTES = 200 << 20,
 	SYNS = 100000,
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static void nothing(struct stream *s, void *user)
 {
@@ -92,45 +79,6 @@ static struct side *serving(const char *address, struct tcp_config *c,
 	return s;
 }
 
-/* One segment of a peer. */
-struct input {
-	struct ip_addr peer;
-	uint16_t port;
-	uint8_t flags;
-	uint32_t seq, ack, bytes;
-};
-
-static void build(const struct side *s, uint8_t *h, const struct input *in, struct tcp_packet *p)
-{
-	static const struct tcp_options offer = {.has_mss = true,
-						 .mss = 1440,
-						 .has_scale = true,
-						 .sack_permitted = true,
-						 .has_timestamp = true,
-						 .ts_value = 5};
-	uint8_t *options = h + WIRE_TCP_BYTES;
-	size_t n = (in->flags & WIRE_SYN) != 0
-			   ? options_write_syn(options, &offer, TCP_OPTIONS_LINUX)
-			   : options_write_timestamp(options, 5, 0);
-
-	memset(h, 0, WIRE_TCP_BYTES);
-	wire_put16(h, in->port);
-	wire_put16(h + 2, PORT);
-	wire_put32(h + 4, in->seq);
-	wire_put32(h + 8, in->ack);
-	h[12] = (uint8_t)((WIRE_TCP_BYTES + n) / 4 << 4);
-	h[13] = in->flags;
-	wire_put16(h + 14, 65535);
-	memset(options + n, 'x', in->bytes);
-	*p = (struct tcp_packet){.source = in->peer,
-				 .destination = s->addr,
-				 .segment = h,
-				 .bytes = (uint32_t)(WIRE_TCP_BYTES + n + in->bytes)};
-	uint64_t sum = checksum_pseudo(&p->source, &p->destination, p->bytes);
-	uint16_t folded = checksum_finish(checksum_add(sum, h, p->bytes));
-	memcpy(h + 16, &folded, 2);
-}
-
 static void put(struct side *s, const struct input *in)
 {
 	uint8_t h[SEGMENT_BYTES];
@@ -153,81 +101,6 @@ static void open_one(struct side *s, const struct ip_addr *peer, uint16_t port)
 			       .seq = 1,
 			       .ack = s->isn[port] + 1});
 	tcp_flush(s->tcp);
-}
-
-/* The floor of n packets of so many bytes: each copied and summed once, over as much memory as
- * the real ones take. */
-static double floor_ns(uint32_t n, uint32_t bytes, uint32_t stride)
-{
-	uint8_t *from = calloc(n, stride), *to = calloc(1, bytes + 1);
-	uint64_t best = UINT64_MAX, sum = 0;
-
-	for (unsigned r = 0; r < REPEATS; r++) {
-		uint64_t begin = now_ns();
-		for (uint32_t i = 0; i < n; i++) {
-			memcpy(to, from + (size_t)i * stride, bytes);
-			sum += checksum_add(0, to, bytes);
-		}
-		uint64_t ns = now_ns() - begin;
-		best = ns < best ? ns : best;
-	}
-	__asm__ volatile("" : : "r"(sum));
-	free(from);
-	free(to);
-	return (double)best / n;
-}
-
-static void row(const char *what, double ns, const char *floor, double floor_of_it)
-{
-	printf("%-52s %9.1f ns   %-34s %8.1f ns   %6.1f x\n", what, ns, floor, floor_of_it,
-	       ns / floor_of_it);
-}
-
-/* All segments of a measurement, made before it begins. */
-struct prepared {
-	uint8_t *bytes;
-	struct tcp_packet *packet;
-	uint32_t n;
-};
-
-static struct prepared prepare(uint32_t n)
-{
-	return (struct prepared){.bytes = calloc(n, SEGMENT_BYTES),
-				 .packet = calloc(n, sizeof(struct tcp_packet))};
-}
-
-static void add(struct prepared *p, const struct side *s, const struct input *in)
-{
-	build(s, p->bytes + (size_t)p->n * SEGMENT_BYTES, in, &p->packet[p->n]);
-	p->n++;
-}
-
-static void release(struct prepared *p)
-{
-	free(p->bytes);
-	free(p->packet);
-}
-
-/* ns of one segment, in bursts; one_by_one: without the fetching ahead of tcp_input_burst(). */
-static double feed_by(struct side *s, const struct prepared *p, bool one_by_one)
-{
-	enum tcp_verdict verdict[BURST];
-	uint64_t begin = now_ns();
-
-	for (uint32_t i = 0; i < p->n; i += BURST) {
-		uint32_t n = p->n - i < BURST ? p->n - i : BURST;
-		for (uint32_t k = i; one_by_one && k < i + n; k++)
-			tcp_input(s->tcp, &p->packet[k]);
-		if (!one_by_one)
-			tcp_input_burst(s->tcp, &p->packet[i], n, verdict);
-		tcp_flush(s->tcp);
-	}
-	return (double)(now_ns() - begin) / p->n;
-}
-
-static double feed(struct side *s, const struct prepared *p)
-{
-	return feed_by(s, p, false);
 }
 
 static struct ip_addr peer_of(uint32_t i)

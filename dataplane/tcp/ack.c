@@ -53,6 +53,8 @@ static void advance(struct stream *s, const struct segment *g)
 	s->snd_nxt = seq_max(s->snd_nxt, g->ack);
 	s->retries = s->probes = 0;
 	send_acked(s, g->ack - fin_acked);
+	if (s->stack->mtu_probes.active > 0)
+		mtu_probe_acked(s);
 	hystart_acked(s, exact != 0 ? exact : echoed);
 	undo_advanced(s, g);
 	congestion_acked(s, acked);

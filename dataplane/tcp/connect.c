@@ -75,7 +75,7 @@ void tcp_unreachable(struct tcp_stack *t, const struct ip_addr *local, uint16_t 
 	flow_address(key.peer, peer);
 	flow_address(key.local, local);
 	uint32_t ref = stack_find(t, &key, flow_hash(&t->flows, &key));
-	if (ref == FLOW_NONE || (ref & FLOW_TIME_WAIT) != 0)
+	if (ref == FLOW_NONE || (ref & FLOW_TAGS) != 0)
 		return;
 	/* Only a connect in progress may be ended by ICMP; for an established connection the error
 	 * is soft (RFC 5927 section 5.2) and the retransmission timer decides. */

@@ -54,6 +54,7 @@
 	X(tcp, fin_wait2_timeouts, "connections", "connections whose peer never sent its FIN")   \
 	X(tcp, too_big_taken, "messages", "too-big messages that lowered a segment size")        \
 	X(tcp, too_big_ignored, "messages", "too-big messages about nothing in flight")          \
+	X(tcp, mss_raised, "events", "segment sizes raised again after ten minutes")             \
 	X(tcp, blackholes, "events", "segment sizes lowered after timeouts in a row")            \
 	X(tcp, no_buffer, "segments", "segments put off for want of a packet buffer")
 

@@ -1,12 +1,12 @@
 /*
- * flow_table.h - from the 4-tuple of a segment to its stream or TIME_WAIT entry.
+ * flow_table.h - from the 4-tuple of a segment to its stream, TIME_WAIT or half-open entry.
  *
  * Open addressing over 8-byte slots {tag, reference}; the tag is the keyed 32-bit hash, so that
  * a look-up reads a stream only when the tag agrees, and deletion shifts back without reading
  * any.  SipHash keyed per boot: a peer cannot choose colliding ports.
  *
  * Owner: the stack.  Runs on: its worker.
- * Errors: the table is sized for all streams and TIME_WAIT entries at creation: never full.
+ * Errors: the table is sized for all streams and entries at creation: never full.
  */
 #ifndef DATAPLANE_TCP_FLOW_TABLE_H
 #define DATAPLANE_TCP_FLOW_TABLE_H
@@ -23,8 +23,11 @@ struct flow_key {
 	uint16_t peer_port, local_port; /* host order */
 };
 
-/* What a slot refers to: the index of a stream, or of a TIME_WAIT entry with the top bit. */
+/* What a slot refers to: the index of a stream; with one of the top bits, of a TIME_WAIT or a
+ * half-open entry. */
 #define FLOW_TIME_WAIT 0x80000000u
+#define FLOW_SYN       0x40000000u
+#define FLOW_TAGS      (FLOW_TIME_WAIT | FLOW_SYN)
 #define FLOW_NONE      UINT32_MAX
 
 struct flow_slot {

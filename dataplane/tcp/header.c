@@ -123,8 +123,10 @@ static size_t running_options(const struct stream *s, const struct header_segmen
 
 	if ((s->flags & F_TIMESTAMPS) != 0)
 		n = options_write_timestamp(to, stack_ticks(s->stack) + s->ts_offset, s->ts_recent);
-	if (h->bytes > 0 && s->mss - h->bytes < room - n)
-		room = n + s->mss - h->bytes;
+	/* a probe of the former size is larger than mss (mtu_probe.h) */
+	uint32_t spare = s->mss > h->bytes ? s->mss - h->bytes : 0;
+	if (h->bytes > 0 && spare < room - n)
+		room = n + spare;
 	if ((h->flags & WIRE_RST) == 0)
 		n += sack_write(s, to + n, room - n);
 	return n;

@@ -25,6 +25,8 @@ static enum tcp_verdict arrive(struct tcp_stack *t, struct segment *g, uint32_t 
 			return listen_input(t, g, hash, &isn_above);
 		return TCP_ACCEPTED;
 	}
+	if ((ref & FLOW_SYN) != 0)
+		return syn_cache_input(t, ref & ~FLOW_SYN, g);
 	struct stream *s = slab_object(t->streams, ref);
 	stream_touch(s);
 	return s->state == TCP_SYN_SENT ? input_syn_sent(s, g) : input_synchronized(s, g);
@@ -43,7 +45,7 @@ static void fetch_stream(const struct tcp_stack *t, uint32_t hash)
 {
 	uint32_t ref = flow_guess(&t->flows, hash);
 
-	if (ref == FLOW_NONE || (ref & FLOW_TIME_WAIT) != 0)
+	if (ref == FLOW_NONE || (ref & FLOW_TAGS) != 0)
 		return;
 	const uint8_t *s = slab_object(t->streams, ref);
 	for (unsigned line = 0; line < sizeof(struct stream); line += 64)

@@ -22,6 +22,7 @@ enum { COOKIE_LIFE_US = 128000000 };
 
 struct listener {
 	struct list link;
+	struct tcp_stack *stack;
 	struct tcp_listen l;
 	uint32_t half_open;
 };
@@ -58,6 +59,7 @@ int tcp_listen(struct tcp_stack *t, const struct tcp_listen *l)
 	struct listener *fresh = calloc(1, sizeof(*fresh));
 	if (fresh == NULL)
 		return -ENOMEM;
+	fresh->stack = t;
 	fresh->l = *l;
 	list_push_back(&t->listeners, &fresh->link);
 	return 0;
@@ -90,15 +92,13 @@ static struct stream *birth(struct listener *l, struct tcp_stack *t, const struc
 		count(t, tcp_streams_full);
 		return NULL;
 	}
-	if (l->l.tuning != NULL)
-		tuning_birth(s, l->l.tuning);
-	stream_enter(s, TCP_SYN_RCVD);
+	tuning_birth(s, listen_tuning(l));
+	s->state = TCP_SYN_RCVD;
 	s->flags = F_PASSIVE | F_HALF_OPEN;
 	s->listener = l;
 	l->half_open++;
 	s->snd_una = s->snd_nxt = s->snd_max = iss;
 	s->snd_end = iss + 1;
-	stream_touch(s);
 	return s;
 }
 
@@ -115,9 +115,10 @@ static enum tcp_verdict keep_syn(struct listener *l, struct tcp_stack *t, const 
 	struct stream *s = birth(l, t, g, hash, iss);
 	if (s == NULL)
 		return TCP_REFUSED;
-	s->flags |= F_RETRANSMIT;
 	state_learn_syn(s, &g->options, g->seq, g->window);
 	ecn_learn_syn(s, g->flags);
+	output_syn(s);
+	syn_cache_keep(s);
 	return TCP_ACCEPTED;
 }
 
@@ -125,7 +126,7 @@ static enum tcp_verdict keep_syn(struct listener *l, struct tcp_stack *t, const 
 static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, const struct segment *g,
 			     uint32_t hash)
 {
-	const struct stream_tuning *tuning = l->l.tuning != NULL ? l->l.tuning : &t->tuning;
+	const struct stream_tuning *tuning = listen_tuning(l);
 	struct syn_cookie c;
 
 	syn_cookie_make(t, g, hash, &c);
@@ -149,7 +150,7 @@ static void answer_by_cookie(const struct listener *l, struct tcp_stack *t, cons
 
 static bool under_pressure(const struct tcp_stack *t, const struct listener *l)
 {
-	return l->half_open >= t->config.syn_backlog ||
+	return l->half_open >= t->config.syn_backlog || syn_cache_full(&t->syn_cache) ||
 	       chunk_pool_percent(t->shard->chunks) >= COOKIE_PERCENT;
 }
 
@@ -201,7 +202,7 @@ static enum tcp_verdict syn_input(struct tcp_stack *t, const struct segment *g, 
 		answer_by_cookie(l, t, g, hash);
 		return TCP_ACCEPTED;
 	}
-	if (l->half_open >= t->config.syn_backlog)
+	if (l->half_open >= t->config.syn_backlog || syn_cache_full(&t->syn_cache))
 		return refuse(t, tcp_syn_backlog_full);
 	return keep_syn(l, t, g, hash, isn_above);
 }
@@ -283,27 +284,28 @@ bool listen_is_full(const struct stream *s)
 	return l->full != NULL && l->full(l->user);
 }
 
-static void end_half_open(struct tcp_stack *t, const struct listener *l)
-{
-	for (uint32_t i = 0; i < slab_extent(t->streams); i++) {
-		struct stream *s = slab_at(t->streams, i, NULL);
-		if (s != NULL && (s->flags & F_HALF_OPEN) != 0 && s->listener == l)
-			state_die(s, STREAM_END_RESET);
-	}
-}
-
 int tcp_unlisten(struct tcp_stack *t, const struct ip_addr *local, uint16_t port)
 {
 	list_each_safe (it, &t->listeners) {
 		struct listener *l = listener_of(it);
 		if (l->l.port != port || !addr_equal(&l->l.local, local))
 			continue;
-		end_half_open(t, l);
+		syn_cache_end(t, l);
 		list_del(&l->link);
 		free(l);
 		return 0;
 	}
 	return -ENOENT;
+}
+
+void listen_forget(struct listener *l)
+{
+	l->half_open--;
+}
+
+const struct stream_tuning *listen_tuning(const struct listener *l)
+{
+	return l->l.tuning != NULL ? l->l.tuning : &l->stack->tuning;
 }
 
 void listen_promote(struct stream *s)

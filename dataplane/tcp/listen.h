@@ -7,6 +7,8 @@
 
 struct segment;
 struct stream;
+struct stream_tuning;
+struct listener;
 
 /* A segment of no known flow: a SYN, or the answer to a cookie.  isn_above: NULL, or what the ISN
  * must exceed (RFC 6191). */
@@ -18,6 +20,9 @@ bool listen_is_full(const struct stream *s);
 void listen_promote(struct stream *s);
 /* A half-open stream dies. */
 void listen_demote(struct stream *s);
+/* A half-open entry is dropped. */
+void listen_forget(struct listener *l);
+const struct stream_tuning *listen_tuning(const struct listener *l);
 void listen_free_all(struct tcp_stack *t);
 
 #endif

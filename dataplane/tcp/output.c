@@ -68,6 +68,8 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 		s->active->timed_at_us = stack_now(s->stack);
 	}
 	rack_sent(s, seq, end);
+	if (s->stack->mtu_probes.active > 0)
+		mtu_probe_sent(s, seq, seq + n, again);
 	s->snd_max = seq_max(s->snd_max, end);
 	s->sent_ms = stack_now_ms(s->stack);
 	/* The first hole goes again: the timer waits for the answer to that. */
@@ -133,7 +135,10 @@ static bool next_piece(struct stream *s, uint32_t *n, bool *fin)
 	if (seq_ge(s->snd_nxt, s->snd_end + fin_queued))
 		return false;
 	uint32_t queued = s->snd_end - s->snd_nxt;
-	*n = u32_min(u32_min(queued, usable_window(s)), s->mss);
+	uint32_t window = usable_window(s), most = s->mss;
+	if (s->stack->mtu_probes.active > 0)
+		most = mtu_probe_size(s, queued, window);
+	*n = u32_min(u32_min(queued, window), most);
 	*n = sack_hole_end(s, s->snd_nxt, s->snd_nxt + *n) - s->snd_nxt;
 	*fin = fin_queued && *n == queued && s->snd_nxt + *n - s->snd_una < s->snd_wnd;
 	if ((*n > 0 || *fin) && !too_silly(s, *n, queued) && !held_back(s, *n, queued))

@@ -45,6 +45,7 @@ static bool lower_mss(struct stream *s, uint32_t mtu)
 
 	if (mss >= s->mss)
 		return false;
+	mtu_probe_lowered(s, s->mss);
 	s->mss = (uint16_t)mss;
 	trace(s, TCP_EVENT_MSS, mss);
 	return true;
@@ -64,7 +65,7 @@ static struct stream *in_flight(struct tcp_stack *t, const struct flow_key *key,
 {
 	uint32_t ref = stack_find(t, key, flow_hash(&t->flows, key));
 
-	if (ref == FLOW_NONE || (ref & FLOW_TIME_WAIT) != 0)
+	if (ref == FLOW_NONE || (ref & FLOW_TAGS) != 0)
 		return NULL;
 	struct stream *s = slab_at(t->streams, ref, NULL);
 	if (s->state < TCP_ESTABLISHED || seq_lt(sequence, s->snd_una) ||
@@ -84,7 +85,7 @@ void tcp_packet_too_big(struct tcp_stack *t, const struct ip_addr *local, uint16
 	struct stream *s = in_flight(t, &key, sequence);
 	if (s != NULL && mtu == 0)
 		mtu = lower(plateaus, s->mss + overhead(s));
-	if (s == NULL || !lower_mss(s, mtu)) {
+	if (s == NULL || (!lower_mss(s, mtu) && !mtu_probe_refused(s))) {
 		count(t, tcp_too_big_ignored);
 		return;
 	}

@@ -8,6 +8,8 @@
 
 #include "base/shard.h"
 #include "dataplane/tcp/flow_table.h"
+#include "dataplane/tcp/mtu_probe.h"
+#include "dataplane/tcp/syn_cache.h"
 #include "dataplane/tcp/tcb.h"
 #include "dataplane/tcp/tcp.h"
 #include "dataplane/tcp/time_wait.h"
@@ -53,6 +55,7 @@ struct tcp_stack {
 	struct flow_table flows;
 	struct slab *streams, *actives, *reorders, *boards, *flights;
 	struct time_wait time_wait;
+	struct syn_cache syn_cache;
 	struct list listeners;
 	struct list dirty;   /* streams with events or output to come */
 	struct list out;     /* events delivered, output to come; inside tcp_flush() */
@@ -67,6 +70,7 @@ struct tcp_stack {
 	uint64_t challenge_second;   /* RFC 5961 section 7 */
 	uint32_t challenge_left;
 	uint64_t ip_id; /* state of a small generator: consecutive ids tell nothing */
+	struct mtu_probes mtu_probes;
 	struct trace_ring trace;
 	bool flushing, stopped;
 	uint64_t counters[tcp_counter_count];
@@ -143,7 +147,7 @@ static inline void stream_raise(struct stream *s, uint32_t event)
 	list_push_back(&s->stack->dirty, &s->link);
 }
 
-/* FLOW_NONE, a stream's index, or a TIME_WAIT entry's with FLOW_TIME_WAIT. */
+/* FLOW_NONE, a stream's index, or an entry's with its FLOW_ tag. */
 uint32_t stack_find(const struct tcp_stack *t, const struct flow_key *key, uint32_t hash);
 /* The callback of stack.retry. */
 void flush_retry(struct timer *timer);

@@ -40,7 +40,7 @@ static void enter(struct stream *s, enum tcp_state state)
 	timers_start_idle(s);
 }
 
-struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint32_t hash)
+static struct stream *take(struct tcp_stack *t, const struct flow_key *key, uint32_t hash)
 {
 	const struct tcp_config *c = &t->config;
 	handle_t h;
@@ -54,11 +54,29 @@ struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint
 	s->stack = t;
 	list_init(&s->link);
 	timer_init(&s->timer, timers_fire);
-	flow_insert(&t->flows, hash, (uint32_t)h);
 	tuning_birth(s, &t->tuning);
 	s->scales = c->window_scaling ? c->receive_scale : 0;
 	s->ts_offset = isn_timestamp_offset(t, hash);
 	rto_init(s);
+	return s;
+}
+
+struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint32_t hash)
+{
+	struct stream *s = take(t, key, hash);
+
+	if (s != NULL)
+		flow_insert(&t->flows, hash, (uint32_t)s->handle);
+	return s;
+}
+
+struct stream *state_revive(struct tcp_stack *t, const struct flow_key *key, uint32_t hash,
+			    uint32_t reference)
+{
+	struct stream *s = take(t, key, hash);
+
+	if (s != NULL)
+		flow_replace(&t->flows, hash, reference, (uint32_t)s->handle);
 	return s;
 }
 

@@ -13,6 +13,9 @@ struct tcp_options;
 
 /* A stream in state CLOSED, in the flow table; NULL when all are in use. */
 struct stream *state_birth(struct tcp_stack *t, const struct flow_key *key, uint32_t hash);
+/* The same in the place that `reference` has in the flow table. */
+struct stream *state_revive(struct tcp_stack *t, const struct flow_key *key, uint32_t hash,
+			    uint32_t reference);
 /* What the peer's SYN says about options and window; seq is the SYN's. */
 void state_learn_syn(struct stream *s, const struct tcp_options *o, uint32_t seq, uint16_t window);
 /* Handshake complete: raises `opened`. */

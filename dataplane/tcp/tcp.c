@@ -77,13 +77,13 @@ static bool settle_config(struct tcp_config *c)
 		c->init_window = c->receive_limit < 65535 ? c->receive_limit : 65535;
 	return c->ts_tick_us > 0 && c->duplicate_threshold > 0 && c->mtu >= MTU_MIN &&
 	       c->receive_scale <= SCALE_MAX && c->init_window <= 65535 && c->max_streams > 0 &&
-	       c->max_streams < FLOW_TIME_WAIT && c->max_time_wait < FLOW_TIME_WAIT &&
-	       c->init_cwnd > 0 && c->congestion <= TCP_CONGESTION_CUBIC &&
-	       c->syn_cookies <= TCP_COOKIES_ALWAYS && c->ecn <= TCP_ECN_ON &&
-	       (c->trace_events & (c->trace_events - 1)) == 0 && (c->mss == 0 || c->mss >= 64) &&
-	       c->rto_min_us > 0 && c->rto_min_us <= c->rto_max_us &&
-	       c->receive_limit <= c->receive_limit_max && c->receive_limit_max <= 1u << 30 &&
-	       c->send_limit <= 1u << 30;
+	       c->max_streams < FLOW_SYN && c->max_time_wait < FLOW_SYN &&
+	       c->syn_backlog < FLOW_SYN / SYN_CACHE_BACKLOGS && c->init_cwnd > 0 &&
+	       c->congestion <= TCP_CONGESTION_CUBIC && c->syn_cookies <= TCP_COOKIES_ALWAYS &&
+	       c->ecn <= TCP_ECN_ON && (c->trace_events & (c->trace_events - 1)) == 0 &&
+	       (c->mss == 0 || c->mss >= 64) && c->rto_min_us > 0 &&
+	       c->rto_min_us <= c->rto_max_us && c->receive_limit <= c->receive_limit_max &&
+	       c->receive_limit_max <= 1u << 30 && c->send_limit <= 1u << 30;
 }
 
 static const struct congestion_ops *const algorithms[] = {
@@ -101,6 +101,7 @@ const struct congestion_ops *stream_congestion(const struct stream *s)
 static bool allocate(struct tcp_stack *t)
 {
 	struct siphash_key flow_secret;
+	uint32_t half_open = t->config.syn_backlog * SYN_CACHE_BACKLOGS;
 
 	for (unsigned i = 0; i < 2; i++) {
 		flow_secret.k[i] = shard_random(t->shard);
@@ -114,8 +115,10 @@ static bool allocate(struct tcp_stack *t)
 	t->flights = slab_create(sizeof(struct flight), t->config.max_streams);
 	t->boards = slab_create(sizeof(struct scoreboard), t->config.max_streams);
 	return tuning_init(t) == 0 && trace_init(&t->trace, t->config.trace_events) == 0 &&
-	       flow_table_init(&t->flows, t->config.max_streams + t->config.max_time_wait,
+	       flow_table_init(&t->flows,
+			       t->config.max_streams + t->config.max_time_wait + half_open,
 			       &flow_secret) == 0 &&
+	       syn_cache_init(&t->syn_cache, t, half_open) == 0 &&
 	       time_wait_init(&t->time_wait, t, t->config.max_time_wait) == 0 &&
 	       t->streams != NULL && t->actives != NULL && t->reorders != NULL &&
 	       t->boards != NULL && t->flights != NULL;
@@ -140,6 +143,7 @@ struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
 	list_init(&t->out);
 	list_init(&t->starved);
 	timer_init(&t->retry, flush_retry);
+	mtu_probe_init(t);
 	t->time_wait.stack = t;
 	if (!allocate(t)) {
 		tcp_destroy(t);
@@ -165,7 +169,9 @@ void tcp_destroy(struct tcp_stack *t)
 			drop_stream(t, s);
 	}
 	timer_cancel(t->shard->timers, &t->retry);
+	mtu_probe_free(t);
 	time_wait_free(&t->time_wait);
+	syn_cache_free(&t->syn_cache);
 	listen_free_all(t);
 	flow_table_free(&t->flows);
 	slab_destroy(t->streams);
@@ -184,6 +190,8 @@ static const struct flow_key *key_of(const void *arg, uint32_t reference)
 
 	if ((reference & FLOW_TIME_WAIT) != 0)
 		return &t->time_wait.entries[reference & ~FLOW_TIME_WAIT].key;
+	if ((reference & FLOW_SYN) != 0)
+		return &t->syn_cache.entries[reference & ~FLOW_SYN].key;
 	return &((const struct stream *)slab_object(t->streams, reference))->key;
 }
 

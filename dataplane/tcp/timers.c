@@ -173,7 +173,7 @@ static void retransmit_expired(struct stream *s)
 		timers_start_retransmit(s);
 }
 
-static void retransmit_or_persist(struct stream *s)
+void timers_retransmit(struct stream *s)
 {
 	if (tuning_patience_ends(s) <= stack_now(s->stack))
 		gave_up(s);
@@ -227,7 +227,7 @@ static void idle_expired(struct stream *s)
 }
 
 static void (*const expired[DUES])(struct stream *s) = {
-	[DUE_RETRANSMIT] = retransmit_or_persist,
+	[DUE_RETRANSMIT] = timers_retransmit,
 	[DUE_ACK] = delayed_ack_expired,
 	[DUE_IDLE] = idle_expired,
 };

@@ -16,6 +16,8 @@ void timers_start_retransmit(struct stream *s);
 void timers_start_persist(struct stream *s);
 /* The peer lives, and its window is still closed. */
 void timers_probe_answered(struct stream *s);
+/* The retransmission timer has expired. */
+void timers_retransmit(struct stream *s);
 void timers_stop_retransmit(struct stream *s);
 void timers_start_delayed_ack(struct stream *s);
 /* What the state of s waits for from now on; called on every change of state. */

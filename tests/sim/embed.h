@@ -29,7 +29,8 @@ enum embed_limit { LIMIT_NONE, LIMIT_BUSY, LIMIT_WINDOW, LIMIT_BUFFER, LIMITS };
 struct embed_flow {
 	struct list link;
 	struct flow_key key;
-	handle_t handle;                /* of its stream */
+	handle_t handle; /* of the stream, or of the latest that a half-open entry has been */
+	bool half_open;  /* of its stream */
 	struct embed_segment *segments; /* by sequence number: first to end - 1 */
 	unsigned first, end, room;
 	uint32_t iss, irs, max_end; /* max_end: one past the highest number sent */

@@ -48,7 +48,7 @@ static void sweep(struct tcpe_stack *st)
 	for (unsigned i = 0; i < EMBED_BUCKETS; i++) {
 		list_each_safe (it, &st->flows[i]) {
 			struct embed_flow *f = container_of(it, struct embed_flow, link);
-			if (slab_get(st->tcp->streams, f->handle) == NULL)
+			if (!f->half_open && slab_get(st->tcp->streams, f->handle) == NULL)
 				flow_free(st, f);
 		}
 	}
@@ -64,12 +64,21 @@ static struct embed_flow *find(struct tcpe_stack *st, const struct flow_key *key
 	return NULL;
 }
 
+/* The first SYN-ACK is yet to go. */
+static bool begins(const struct stream *s)
+{
+	return (s->flags & F_HALF_OPEN) != 0 && s->snd_max == s->snd_una;
+}
+
 struct embed_flow *embed_flow_of(struct tcpe_stack *st, const struct stream *s)
 {
 	struct embed_flow *f = find(st, &s->key);
 
-	if (f != NULL && f->handle == s->handle)
+	if (f != NULL && (f->handle == s->handle || (f->half_open && !begins(s)))) {
+		f->handle = s->handle;
+		f->half_open = (s->flags & F_HALF_OPEN) != 0;
 		return f;
+	}
 	if (f != NULL)
 		flow_free(st, f); /* an earlier connection of the same name */
 	sweep(st);
@@ -78,6 +87,7 @@ struct embed_flow *embed_flow_of(struct tcpe_stack *st, const struct stream *s)
 		abort();
 	f->key = s->key;
 	f->handle = s->handle;
+	f->half_open = (s->flags & F_HALF_OPEN) != 0;
 	f->since_us = st->shard.now_us;
 	f->min_rtt_us = UINT32_MAX;
 	list_push_back(bucket(st, &s->key), &f->link);
@@ -219,13 +229,17 @@ static void note_acked(struct tcpe_stack *st, struct embed_flow *f, const struct
 	}
 }
 
-static void note_received(struct embed_flow *f, const struct seen *g, const struct stream *s)
+static void note_syn(struct embed_flow *f, const struct seen *g)
 {
 	if ((g->flags & WIRE_SYN) != 0 && !f->irs_known) {
 		f->irs = g->seq;
 		f->rcv = g->seq + 1;
 		f->irs_known = true;
 	}
+}
+
+static void note_received(struct embed_flow *f, const struct stream *s)
+{
 	uint32_t data_end = s->rcv_nxt - ((s->flags & F_FIN_RECEIVED) != 0);
 	if (f->irs_known && seq_gt(data_end, f->rcv)) {
 		f->bytes_received += data_end - f->rcv;
@@ -257,9 +271,10 @@ void embed_flow_in(struct tcpe_stack *st, const struct tcp_packet *p, uint32_t o
 		f->largest_in = (uint16_t)g.bytes;
 	if (g.options.sacks > 0 && seq_le(g.options.sack[0].to, g.ack))
 		f->dsacks++;
+	note_syn(f, &g);
 	if (s != NULL) {
 		uint32_t before = f->delivered;
-		note_received(f, &g, s);
+		note_received(f, s);
 		note_acked(st, f, s);
 		if ((s->flags & F_ECN) != 0 && (g.flags & (WIRE_ECE | WIRE_SYN)) == WIRE_ECE)
 			f->delivered_marked += f->delivered - before;

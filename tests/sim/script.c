@@ -348,9 +348,8 @@ struct stream *script_tcb(const struct script *x)
 {
 	uint32_t ref = find(x);
 
-	return ref == FLOW_NONE || (ref & FLOW_TIME_WAIT) != 0
-		       ? NULL
-		       : slab_at(x->tcp->streams, ref, NULL);
+	return ref == FLOW_NONE || (ref & FLOW_TAGS) != 0 ? NULL
+							  : slab_at(x->tcp->streams, ref, NULL);
 }
 
 enum tcp_state script_state(const struct script *x)
@@ -359,6 +358,8 @@ enum tcp_state script_state(const struct script *x)
 
 	if (ref == FLOW_NONE)
 		return TCP_CLOSED;
+	if ((ref & FLOW_SYN) != 0)
+		return TCP_SYN_RCVD;
 	return (ref & FLOW_TIME_WAIT) != 0 ? TCP_TIME_WAIT : (enum tcp_state)script_tcb(x)->state;
 }
 

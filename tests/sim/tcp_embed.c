@@ -333,7 +333,7 @@ struct stream *embed_stream(const struct tcpe_stack *st, const struct flow_key *
 			    uint32_t *reference)
 {
 	*reference = stack_find(st->tcp, key, flow_hash(&st->tcp->flows, key));
-	if (*reference == FLOW_NONE || (*reference & FLOW_TIME_WAIT) != 0)
+	if (*reference == FLOW_NONE || (*reference & FLOW_TAGS) != 0)
 		return NULL;
 	return slab_at(st->tcp->streams, *reference, NULL);
 }
@@ -363,7 +363,9 @@ enum tcpe_state tcpe_lookup_state(const struct tcpe_stack *st, const struct tcpe
 	const struct stream *s = embed_stream(st, &key, &reference);
 	if (s != NULL)
 		return embed_state(s);
-	return reference == FLOW_NONE ? TCPE_CLOSED : TCPE_TIME_WAIT;
+	if (reference == FLOW_NONE)
+		return TCPE_CLOSED;
+	return (reference & FLOW_SYN) != 0 ? TCPE_SYN_RCVD : TCPE_TIME_WAIT;
 }
 
 static unsigned count_socks(const struct tcpe_stack *st, enum tcpe_state state)
@@ -383,6 +385,8 @@ unsigned tcpe_count_state(const struct tcpe_stack *st, enum tcpe_state state)
 {
 	unsigned n = state == TCPE_TIME_WAIT ? st->tcp->time_wait.used : 0;
 
+	if (state == TCPE_SYN_RCVD)
+		n = st->tcp->syn_cache.used;
 	if (state == TCPE_LISTEN || state == TCPE_CLOSED)
 		return count_socks(st, state);
 	for (uint32_t i = 0; i < slab_extent(st->tcp->streams); i++) {

@@ -172,8 +172,8 @@ static void every_choice_of_the_tcp_stack_reaches_its_field(void **state)
 {
 	static const char *const before = "  limits: {";
 	static const char tcp[] =
-		"  tcp: {syn_cookies: always, synacks_per_s: 5, ecn: on, hystart: off,\n"
-		"        blackhole_detection: off, congestion: newreno,\n"
+		"  tcp: {syn_cookies: always, synacks_per_s: 5, ecn: on, hystart: false,\n"
+		"        blackhole_detection: false, congestion: newreno,\n"
 		"        keepalive: 90s, trace_events: 64}\n";
 	char text[8192];
 	size_t n = (size_t)(strstr(good_file, before) - good_file);

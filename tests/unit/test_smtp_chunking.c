@@ -25,7 +25,7 @@ static void chunks_of_any_size_make_one_message(void **state)
 		for (size_t at = 0; at < n; at += size) {
 			size_t piece = n - at < size ? n - at : size;
 			bool last = at + piece == n;
-			bdat(p, TEXT + at, piece, last, last ? "250 2.0.0 queued" : "250 2.0.0 ");
+			bdat(p, &TEXT[at], piece, last, last ? "250 2.0.0 queued" : "250 2.0.0 ");
 		}
 		stored_text(m, TEXT);
 	}
@@ -175,7 +175,7 @@ static void commands_that_may_not_follow_a_chunk_are_503_and_harm_nothing(void *
 		expect_cmd(p, refused[i], "503 5.5.1");
 	expect_cmd(p, "NOOP", "250");
 	expect_cmd(p, "VRFY x", "252");
-	bdat(p, TEXT + 5, strlen(TEXT) - 5, true, "250 2.0.0 queued");
+	bdat(p, &TEXT[5], strlen(TEXT) - 5, true, "250 2.0.0 queued");
 	stored_text(m, TEXT);
 	/* BDAT after LAST needs a new MAIL */
 	bdat(p, TEXT, strlen(TEXT), true, "503 5.5.1");

@@ -83,7 +83,7 @@ static void window_of_a_syn_is_never_scaled(void **state)
 	script_raw(x, S_SYN, 0, 0, scale, 8, 0);
 	script_flush(x);
 	assert_int_equal(script_take(x)->window, 16384);
-	assert_int_equal(script_tcb(x)->snd_wnd, 1000);
+	assert_int_equal(x->tcp->syn_cache.entries[0].window, 1000);
 	script_in(x, S_ACK, 1, 1, 0);
 	assert_int_equal(script_tcb(x)->snd_wnd, 1000 << 7);
 	script_destroy(x);
@@ -139,7 +139,8 @@ static void backlog_bounds_half_open_connections_and_frees_with_them(void **stat
 		x->peer_port = (uint16_t)(SCRIPT_PEER_PORT + i);
 		script_in(x, S_SYN, 0, 0, 0);
 	}
-	assert_int_equal(tcp_stream_count(x->tcp), 3);
+	assert_int_equal(x->tcp->syn_cache.used, 3);
+	assert_int_equal(tcp_stream_count(x->tcp), 0);
 	assert_int_equal(script_count(x, tcp_syn_backlog_full), 2);
 	x->peer_port = SCRIPT_PEER_PORT;
 	script_in(x, S_RST, 1, 0, 0); /* one leaves */
@@ -172,10 +173,81 @@ static void syn_beyond_all_streams_is_dropped_and_counted(void **state)
 	script_listen(x);
 	for (unsigned i = 0; i < 3; i++) {
 		x->peer_port = (uint16_t)(SCRIPT_PEER_PORT + i);
+		x->iss_known = false;
 		script_in(x, S_SYN, 0, 0, 0);
+		script_in(x, S_ACK, 1, 1, 0);
+	}
+	assert_int_equal(script_count(x, tcp_streams_full), 1);
+	assert_int_equal(script_count(x, tcp_accepted), 2);
+	script_destroy(x);
+}
+
+static void handshake_that_ends_when_all_streams_are_in_use_is_reset(void **state)
+{
+	struct script *x = script_create(with_two_streams);
+	uint32_t iss[3];
+
+	script_listen(x);
+	for (unsigned i = 0; i < 3; i++) {
+		x->peer_port = (uint16_t)(SCRIPT_PEER_PORT + i);
+		x->iss_known = false;
+		script_in(x, S_SYN, 0, 0, 0);
+		iss[i] = x->iss;
+	}
+	script_take_all(x);
+	for (unsigned i = 0; i < 3; i++) {
+		x->peer_port = (uint16_t)(SCRIPT_PEER_PORT + i);
+		x->iss = iss[i];
+		script_in(x, S_ACK, 1, 1, 0);
 	}
 	assert_int_equal(x->verdict, TCP_REFUSED);
-	assert_int_equal(script_count(x, tcp_streams_full), 1);
+	script_expect(x, S_RST, 1, 0, 0);
+	assert_int_equal(script_state(x), TCP_CLOSED);
+	assert_int_equal(script_count(x, tcp_accepted), 2);
+	assert_int_equal(x->tcp->syn_cache.used, 0);
+	script_destroy(x);
+}
+
+static void half_open_connections_wait_for_their_own_retransmissions(void **state)
+{
+	struct script *x = script_create(NULL);
+
+	script_listen(x);
+	for (unsigned i = 0; i < 3; i++) {
+		x->peer_port = (uint16_t)(SCRIPT_PEER_PORT + i);
+		x->iss_known = false;
+		script_in(x, S_SYN, 0, 0, 0);
+		script_advance(x, 100000);
+	}
+	assert_int_equal(script_take_all(x), 3);
+	x->peer_port = SCRIPT_PEER_PORT + 1;
+	script_in(x, S_RST, 1, 0, 0);
+	script_advance(x, 700000); /* the first is a second old */
+	assert_int_equal(script_take_all(x), 1);
+	script_advance(x, 200000); /* the third */
+	assert_int_equal(script_take_all(x), 1);
+	script_advance(x, 1800000); /* two seconds after its second: the first */
+	assert_int_equal(script_take_all(x), 1);
+	script_advance(x, 61000000);
+	assert_int_equal(x->tcp->syn_cache.used, 0);
+	assert_int_equal(script_count(x, tcp_gave_up), 2);
+	assert_int_equal(script_take_all(x), 2 * 5 - 3);
+	script_destroy(x);
+}
+
+static void syn_ack_without_a_packet_buffer_goes_soon(void **state)
+{
+	struct script *x = script_create(NULL);
+
+	script_listen(x);
+	x->no_buffers = true;
+	script_in(x, S_SYN, 0, 0, 0);
+	script_expect_nothing(x);
+	x->no_buffers = false;
+	script_advance(x, 10000);
+	script_expect(x, S_SYN | S_ACK, 0, 1, 0);
+	script_in(x, S_ACK, 1, 1, 0);
+	assert_int_equal(script_state(x), TCP_ESTABLISHED);
 	script_destroy(x);
 }
 
@@ -386,6 +458,9 @@ int main(void)
 		cmocka_unit_test(backlog_bounds_half_open_connections_and_frees_with_them),
 		cmocka_unit_test(established_connections_do_not_count_against_the_backlog),
 		cmocka_unit_test(syn_beyond_all_streams_is_dropped_and_counted),
+		cmocka_unit_test(handshake_that_ends_when_all_streams_are_in_use_is_reset),
+		cmocka_unit_test(half_open_connections_wait_for_their_own_retransmissions),
+		cmocka_unit_test(syn_ack_without_a_packet_buffer_goes_soon),
 		cmocka_unit_test(syn_that_is_not_admitted_is_dropped_without_a_word),
 		cmocka_unit_test(drain_refuses_new_connections_and_keeps_the_old),
 		cmocka_unit_test(two_listeners_on_one_address_and_port_are_refused),

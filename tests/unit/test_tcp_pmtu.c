@@ -308,9 +308,120 @@ static void ipv6_packets_never_shrink_below_1280(void **state)
 	net_destroy(n);
 }
 
+/* Lowered to 960 bytes, all acknowledged, nothing to send; snd_una is at `una`. */
+static struct script *lowered(uint32_t *una)
+{
+	struct script *x = in_flight(with_sack, 5);
+
+	too_big(x, 1, 1000);
+	*una = 1 + 5 * MSS;
+	script_advance(x, 10000);
+	script_in(x, S_ACK, 1, *una, 0);
+	script_take_all(x);
+	return x;
+}
+
+static void after_ten_minutes_one_segment_tries_the_former_size(void **state)
+{
+	uint32_t una;
+	struct script *x = lowered(&una);
+
+	script_advance(x, 590ull * SECOND);
+	script_write(x, 5 * 960);
+	expect_pieces(x, una, una + 5 * 960, 960);
+	una += 5 * 960;
+	script_advance(x, 10000);
+	script_in(x, S_ACK, 1, una, 0);
+	script_advance(x, 15ull * SECOND);
+	script_write(x, MSS + 2 * 960);
+	script_expect(x, S_ACK, una, 1, MSS);
+	expect_pieces(x, una + MSS, una + MSS + 2 * 960, 960);
+	una += MSS + 2 * 960;
+	script_advance(x, 10000);
+	script_in(x, S_ACK, 1, una, 0);
+	assert_int_equal(script_count(x, tcp_mss_raised), 1);
+	script_write(x, 3 * MSS);
+	expect_pieces(x, una, una + 3 * MSS, MSS);
+	script_destroy(x);
+}
+
+static void the_try_leaves_no_room_for_blocks(void **state)
+{
+	uint32_t una;
+	struct script *x = lowered(&una);
+
+	script_advance(x, 601ull * SECOND);
+	script_in(x, S_ACK, 101, una, 100); /* beyond a hole: there is something to report */
+	script_take_all(x);
+	script_write(x, MSS);
+	script_expect(x, S_ACK, una, 1, MSS);
+	assert_int_equal(x->out[x->n_out - 1].option_bytes, 0);
+	script_destroy(x);
+}
+
+static void try_that_is_lost_goes_again_in_pieces_and_waits_as_long(void **state)
+{
+	uint32_t una;
+	struct script *x = lowered(&una);
+
+	script_advance(x, 601ull * SECOND);
+	script_write(x, MSS);
+	script_expect(x, S_ACK, una, 1, MSS);
+	script_advance(x, 250000); /* the tail probe */
+	script_expect(x, S_ACK, una + MSS - 960, 1, 960);
+	script_advance(x, 250000); /* and the timer */
+	script_expect(x, S_ACK, una, 1, 960);
+	una += MSS;
+	script_in(x, S_ACK, 1, una, 0);
+	script_take_all(x);
+	assert_int_equal(script_tcb(x)->mss, 960);
+	assert_int_equal(script_count(x, tcp_mss_raised), 0);
+	script_advance(x, 500ull * SECOND);
+	script_write(x, 2 * 960);
+	expect_pieces(x, una, una + 2 * 960, 960);
+	una += 2 * 960;
+	script_in(x, S_ACK, 1, una, 0);
+	script_advance(x, 110ull * SECOND);
+	script_write(x, MSS);
+	script_expect(x, S_ACK, una, 1, MSS);
+	script_destroy(x);
+}
+
+static void try_that_a_router_refuses_goes_again_at_once(void **state)
+{
+	uint32_t una;
+	struct script *x = lowered(&una);
+
+	script_advance(x, 601ull * SECOND);
+	script_write(x, MSS);
+	script_expect(x, S_ACK, una, 1, MSS);
+	too_big(x, una, 1000);
+	expect_pieces(x, una, una + MSS, 960);
+	assert_int_equal(script_count(x, tcp_too_big_taken), 2);
+	assert_int_equal(script_tcb(x)->mss, 960);
+	script_destroy(x);
+}
+
+static void tries_of_streams_that_have_gone_are_forgotten(void **state)
+{
+	uint32_t una;
+	struct script *x = lowered(&una);
+
+	stream_abort(x->stream);
+	script_flush(x);
+	script_advance(x, 601ull * SECOND);
+	assert_true(timer_next(x->shard.timers) == UINT64_MAX);
+	script_destroy(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(after_ten_minutes_one_segment_tries_the_former_size),
+		cmocka_unit_test(the_try_leaves_no_room_for_blocks),
+		cmocka_unit_test(try_that_is_lost_goes_again_in_pieces_and_waits_as_long),
+		cmocka_unit_test(try_that_a_router_refuses_goes_again_at_once),
+		cmocka_unit_test(tries_of_streams_that_have_gone_are_forgotten),
 		cmocka_unit_test(all_in_flight_goes_out_again_at_once_in_smaller_segments),
 		cmocka_unit_test(what_was_sacked_does_not_go_out_again),
 		cmocka_unit_test(pieces_that_arrive_out_of_order_afterwards_are_no_loss),

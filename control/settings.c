@@ -55,7 +55,7 @@ void settings_auth(const struct config *c, struct auth_config *out)
 	snprintf(out->tokens.user_claim, sizeof(out->tokens.user_claim), "%s", o->user_claim);
 }
 
-/* REQUIRETLS can only be promised then (RFC 8689 section 4.2.1). */
+/* REQUIRETLS can only be promised then (RFC 8689). */
 static bool every_hop_verified(const struct config *c)
 {
 	for (unsigned i = 0; i < c->relay.pool_count; i++) {

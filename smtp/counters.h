@@ -32,6 +32,9 @@
 	X(smtp, recipients, "recipients", "recipients of these messages")                         \
 	X(smtp, message_too_big, "messages", "messages refused for their size (552)")             \
 	X(smtp, message_bare_newline, "messages", "messages refused for a lone CR, LF or NUL")    \
+	X(smtp, doubtful_end, "sessions", "sessions closed: CR CR LF before the end of data")     \
+	X(smtp, data_as_commands, "sessions",                                                     \
+	  "sessions closed: message text sent after DATA was refused")                            \
 	X(smtp, message_long_line, "messages", "messages refused: a line over 998 octets")        \
 	X(smtp, message_header_utf8, "messages",                                                  \
 	  "messages refused: non-ASCII header without SMTPUTF8, or no UTF-8")                     \

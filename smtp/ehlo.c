@@ -18,7 +18,7 @@ uint32_t session_offers(const struct smtp_session *s)
 	/* RFC 3030 section 3: only together */
 	if ((offers & SMTP_EXT_BIT(CHUNKING)) == 0)
 		offers &= ~SMTP_EXT_BIT(BINARYMIME);
-	/* RFC 8689 section 2: only under TLS, and only where the promise can be kept */
+	/* RFC 8689: only under TLS, and only where the promise can be kept */
 	if (!conn_is_secure(&s->conn) || !c->require_tls_onward)
 		offers &= ~SMTP_EXT_BIT(REQUIRETLS);
 	if (c->max_hold_us == 0)
@@ -65,7 +65,7 @@ __attribute__((format(printf, 2, 3))) static void line(struct lines *l, const ch
 	l->n += (size_t)snprintf(l->text + l->n, sizeof(l->text) - l->n, "\r\n");
 }
 
-/* RFC 4865 section 4: the longest hold, in seconds and as a time. */
+/* RFC 4865: the longest hold, in seconds and as a time. */
 static void future_release(struct lines *l, const struct smtp_worker *w)
 {
 	uint64_t most_s = w->config->max_hold_us / 1000000;
@@ -78,7 +78,7 @@ static void future_release(struct lines *l, const struct smtp_worker *w)
 	     tm.tm_sec);
 }
 
-/* RFC 9422 section 3: never less than what is enforced. */
+/* RFC 9422: never less than what is enforced. */
 static void limits(struct lines *l, const struct smtp_worker *w)
 {
 	const struct smtp_config *c = w->config;

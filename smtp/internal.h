@@ -111,7 +111,8 @@ struct smtp_session {
 	uint16_t peer_port;
 	bool greeted, extended; /* HELO or EHLO; EHLO */
 	bool authenticated, discarding_line, bad_line, counted, quitting, auth_refused;
-	bool grace; /* closing: the time for the last reply is running */
+	bool data_refused; /* the last command was a DATA that was refused */
+	bool grace;        /* closing: the time for the last reply is running */
 	uint8_t errors, auth_failures;
 	uint32_t messages, mails; /* accepted; MAIL commands taken */
 	char mechanism[24];       /* of the last AUTH */
@@ -184,6 +185,9 @@ void chunk_over(struct smtp_session *s);
 bool verdict_refuses(struct transaction *tx, bool final);
 /* The user may send as this address. */
 bool sender_is_own(const struct smtp_session *s, struct text address);
+/* Every author in the header is; what cannot be read is not.  offender: the first that is not,
+ * empty when it is the field itself. */
+bool authors_are_own(const struct transaction *tx, struct text *offender);
 
 /* sasl.c */
 bool sasl_offers(const struct smtp_session *s, enum smtp_mechanism id);

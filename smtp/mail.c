@@ -86,7 +86,7 @@ static void sender_taken(struct smtp_session *s, int8_t asked, int8_t given)
 		session_reply(s, REPLY_SENDER_OK, NULL);
 		return;
 	}
-	/* RFC 6710 section 4.1: a lower priority than asked for is said so */
+	/* RFC 6710: a lower priority than asked for is said so */
 	smtp_count(s->worker, smtp_priority_clamped);
 	snprintf(text, sizeof(text), "%d", given);
 	session_reply(s, REPLY_SENDER_PRIORITY, text);

@@ -340,6 +340,10 @@ static void tell_accepted(struct transaction *tx)
 	};
 
 	smtp_count(w, smtp_messages);
+	if (tx->content.lone_lf && tx->content.rules.normalize)
+		smtp_count(w, smtp_message_normalized);
+	if (tx->content.header.bcc_removed)
+		smtp_count(w, smtp_message_bcc_removed);
 	counter_add(&w->counters[smtp_message_bytes], f.content_bytes);
 	counter_add(&w->counters[smtp_recipients], f.recipients);
 	w->env.accepted(w->env.accepted_arg, &f);
@@ -443,11 +447,17 @@ void transaction_end_of_data(struct transaction *tx)
 	stream_set_receive_limit(s->conn.stream, RECEIVE_WINDOW);
 	finish_content(tx);
 	if (verdict_refuses(tx, true)) {
+		bool doubtful = tx->content.rules.dots && tx->content.line_doubtful;
 		transaction_abandon(tx);
+		/* what follows may be the rest of the message in its sender's eyes */
+		if (doubtful) {
+			smtp_count(s->worker, smtp_doubtful_end);
+			session_finish(s, REPLY_UNEXPECTED);
+		}
 		return;
 	}
 	const struct header *h = &tx->content.header;
-	/* RFC 8689 section 5: REQUIRETLS outweighs the field */
+	/* RFC 8689: REQUIRETLS outweighs the field */
 	if (h->tls_optional && !tx->parameters.require_tls)
 		envelope_set_tls_optional(tx->envelope->data);
 	int rc = submit_commit(tx);

@@ -267,6 +267,13 @@ struct next_hop *hop_create(struct mail *m, uint16_t port)
 	return h;
 }
 
+void hop_forget(struct next_hop *h)
+{
+	for (unsigned i = 0; i < h->n_mails; i++)
+		mail_clear(&h->mails[i]);
+	h->n_mails = 0;
+}
+
 void hop_free(struct next_hop *h)
 {
 	list_each_safe (it, &h->m->peers) {
@@ -280,8 +287,7 @@ void hop_free(struct next_hop *h)
 	}
 	/* nobody connects any more */
 	tcp_stop_listening(pair_tcp(h->m->pair, 0));
-	for (unsigned i = 0; i < h->n_mails; i++)
-		mail_clear(&h->mails[i]);
+	hop_forget(h);
 	free(h->log.at);
 	free(h);
 }

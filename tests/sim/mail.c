@@ -76,8 +76,7 @@ static void accepted(void *arg, const struct spool_found *f)
 {
 	struct mail *m = arg;
 
-	m->accepted++;
-	m->last = *f;
+	m->last = m->kept[m->accepted++ % 16] = *f;
 	if (!m->hold_relay)
 		assert_int_equal(relay_add(m->relay, f), 0);
 }
@@ -243,7 +242,10 @@ static void create_smtp(struct mail *m)
 	m->smtp = smtp_worker_create(&e);
 	assert_non_null(m->smtp);
 	for (unsigned i = 0; i < 2; i++) {
-		m->listeners[i] = (struct smtp_listener){.worker = m->smtp, .implicit_tls = i == 1};
+		m->listeners[i] = (struct smtp_listener){.worker = m->smtp,
+							 .implicit_tls = i == 1,
+							 .normalize = m->o.normalize,
+							 .hide_client = m->o.hide_client};
 		struct tcp_listen l = {.port = ports[i],
 				       .events = &smtp_stream_events,
 				       .user = &m->listeners[i],

@@ -137,7 +137,7 @@ static void requiretls_goes_only_over_verified_tls_to_a_hop_that_promises_it(voi
 		assert_int_equal(logged(&b, " REQUIRETLS"), rows[i].delivered);
 		if (!rows[i].delivered) {
 			expect_arrived(&b, "Status: 5.7.30");
-			/* RFC 8689 section 5: as if RET=HDRS had been asked for */
+			/* RFC 8689: as if RET=HDRS had been asked for */
 			expect_arrived(&b, "Subject: x\r\n");
 			expect_not_arrived(&b, "hello");
 		}
@@ -220,7 +220,7 @@ static void a_held_message_waits_for_its_time_through_a_restart(void **state)
 	}
 }
 
-/* RFC 4865 section 4.2.1: neither the expiry nor the notice counts from the submission. */
+/* RFC 4865: neither the expiry nor the notice counts from the submission. */
 static void the_age_of_a_held_message_counts_from_its_release(void **state)
 {
 	struct mail_options o;

@@ -3,7 +3,7 @@
 #include "tests/sim/random.h"
 #include "tests/unit/mail_kit.h"
 
-#define TEXT "Subject: x\r\n\r\n.dot\r\n"
+static const char TEXT[] = "Subject: x\r\n\r\n.dot\r\n";
 
 static struct mail *begin(struct peer **p)
 {

@@ -2,10 +2,10 @@
  * fair.c - what sessions may send of message data at a time: shares of one promise.
  *
  * The windows of all sessions in a data phase together must leave room for the bodies, or
- * streams fill the pool with octets that no session finds a chunk to take up.  So a quarter of the pool is
- * divided: first among the tenants that are sending (a user without a tenant is one of his own), by
- * weight, then among the sessions of each.  A tenant that opens a thousand sessions makes its
- * own windows small and nobody else's.
+ * streams fill the pool with octets that no session finds a chunk to take up.  So a quarter of the
+ * pool is divided: first among the tenants that are sending (a user without a tenant is one of his
+ * own), by weight, then among the sessions of each.  A tenant that opens a thousand sessions makes
+ * its own windows small and nobody else's.
  *
  * A window only grows at once; a smaller share comes into force as data is consumed.
  */
@@ -64,7 +64,8 @@ void fair_begin(struct smtp_session *s)
 
 	auth_attributes(w->env.auth, s->user, &tenant, &addresses);
 	const char *name = tenant[0] != '\0' ? tenant : s->user;
-	uint64_t key = quota_key(w->shared->quotas, tenant[0] != '\0' ? 't' : 'u', name, strlen(name));
+	uint64_t key =
+		quota_key(w->shared->quotas, tenant[0] != '\0' ? 't' : 'u', name, strlen(name));
 	s->place = (uint8_t)load_of(w, key);
 	struct sender *x = &w->senders[s->place];
 	if (x->sessions++ == 0) {

@@ -148,7 +148,7 @@ struct smtp_worker {
 	const struct smtp_config *config;
 	struct shard *shard;
 	struct slab *sessions, *transactions, *appends, *logins;
-	struct list sending;   /* sessions in a data phase */
+	struct list sending; /* sessions in a data phase */
 	struct sender senders[SENDERS];
 	uint64_t sending_weight;
 	struct timer shares; /* armed while there are some */

@@ -15,7 +15,8 @@ struct smtp_shared *smtp_shared_create(const struct smtp_config *c)
 	s->config = *c;
 	s->by_address = calloc(ADDRESS_SLOTS, sizeof(*s->by_address));
 	s->quotas = quota_create(QUOTA_CELLS);
-	if (s->by_address == NULL || s->quotas == NULL || getrandom(&s->key, sizeof(s->key), 0) != sizeof(s->key)) {
+	if (s->by_address == NULL || s->quotas == NULL ||
+	    getrandom(&s->key, sizeof(s->key), 0) != sizeof(s->key)) {
 		smtp_shared_destroy(s);
 		return NULL;
 	}

@@ -108,11 +108,16 @@ static void subjects_of(const struct smtp_session *s, struct subjects *u)
 	set_subject(u, SMTP_ADDRESS, s->peer.byte, s->peer.family == 6 ? 8 : 4);
 }
 
+/* Another rate, another bucket: who raises a limit wants it to hold at once. */
 static uint64_t bucket(const struct smtp_shared *shared, const struct subjects *u,
-		       enum smtp_subject i, enum smtp_measure m)
+		       enum smtp_subject i, enum smtp_measure m, const struct quota_rate *r)
 {
-	return quota_key(shared->quotas, (char)(1 + i * SMTP_MEASURES + m), u->of[i].text,
-			 u->of[i].n);
+	char name[SUBJECT_BYTES + sizeof(*r)];
+
+	memcpy(name, r, sizeof(*r));
+	memcpy(name + sizeof(*r), u->of[i].text, u->of[i].n);
+	return quota_key(shared->quotas, (char)(1 + i * SMTP_MEASURES + m), name,
+			 sizeof(*r) + u->of[i].n);
 }
 
 static uint64_t inside_key(const struct smtp_shared *shared, const struct subjects *u,
@@ -174,8 +179,8 @@ static void give_back(const struct smtp_session *s, const struct subjects *u, un
 
 	for (unsigned i = 0; i < subjects; i++) {
 		if (u->of[i].n > 0)
-			quota_give_back(shared->quotas, bucket(shared, u, i, m), &k->rate[i][m], n,
-					s->worker->shard->now_us);
+			quota_give_back(shared->quotas, bucket(shared, u, i, m, &k->rate[i][m]),
+					&k->rate[i][m], n, s->worker->shard->now_us);
 	}
 }
 
@@ -192,8 +197,8 @@ static bool take(struct smtp_session *s, enum smtp_measure m)
 		if (u.of[i].n == 0)
 			continue;
 		enum quota_verdict v =
-			quota_take(shared->quotas, bucket(shared, &u, i, m), &k->rate[i][m], 1,
-				   s->worker->shard->now_us, &wait_us);
+			quota_take(shared->quotas, bucket(shared, &u, i, m, &k->rate[i][m]),
+				   &k->rate[i][m], 1, s->worker->shard->now_us, &wait_us);
 		if (v == QUOTA_NO_CELL)
 			smtp_count(s->worker, smtp_limits_no_cell);
 		if (v != QUOTA_EXHAUSTED)
@@ -217,7 +222,7 @@ static bool octets_left(struct smtp_session *s)
 		const struct quota_rate *r = &k->rate[i][SMTP_OCTETS];
 		if (r->count == 0 || u.of[i].n == 0)
 			continue;
-		uint64_t used = quota_used(shared->quotas, bucket(shared, &u, i, SMTP_OCTETS), r,
+		uint64_t used = quota_used(shared->quotas, bucket(shared, &u, i, SMTP_OCTETS, r), r,
 					   s->worker->shard->now_us);
 		if (used < r->count)
 			continue;
@@ -251,9 +256,9 @@ void policy_content(struct smtp_session *s, uint64_t octets)
 	subjects_of(s, &u);
 	for (unsigned i = 0; i < SMTP_SUBJECTS; i++) {
 		if (u.of[i].n > 0)
-			quota_owe(shared->quotas, bucket(shared, &u, i, SMTP_OCTETS),
-				  &k->rate[i][SMTP_OCTETS], kib(octets),
-				  s->worker->shard->now_us);
+			quota_owe(shared->quotas,
+				  bucket(shared, &u, i, SMTP_OCTETS, &k->rate[i][SMTP_OCTETS]),
+				  &k->rate[i][SMTP_OCTETS], kib(octets), s->worker->shard->now_us);
 	}
 }
 
@@ -328,8 +333,9 @@ void smtp_limits_report(const struct smtp_shared *shared, const struct smtp_conf
 			r.measure = measure_names[m];
 			r.limit = k->rate[i][m].count;
 			r.per_us = k->rate[i][m].per_us;
-			r.used = quota_used(shared->quotas, bucket(shared, &u, i, m),
-					    &k->rate[i][m], now_us);
+			r.used =
+				quota_used(shared->quotas, bucket(shared, &u, i, m, &k->rate[i][m]),
+					   &k->rate[i][m], now_us);
 			row(arg, &r);
 		}
 		if (k->sessions[i] == 0)

@@ -14,7 +14,7 @@
 
 #include "smtp/quota.h"
 
-enum { SMTP_CLASSES = 16, SMTP_CLASS_NAME = 64, SMTP_CLASS_LIST = 1024 };
+enum { SMTP_CLASSES = 17, SMTP_CLASS_NAME = 64, SMTP_CLASS_LIST = 1024 };
 
 enum smtp_subject { SMTP_TENANT, SMTP_USER, SMTP_ADDRESS, SMTP_SUBJECTS };
 /* Octets are counted in KiB, rounded up. */

@@ -88,8 +88,9 @@ static _Atomic uint64_t *find(struct quota_table *t, uint64_t key, uint64_t kind
 			*word = w;
 			return c;
 		}
-		bool free_now = kind == 0 ? idle(w, now)
-					  : w == 0 || ((w & COUNT_BIT) != 0 && (w & VALUE_MASK) == 0);
+		bool free_now = kind == 0
+					? idle(w, now)
+					: w == 0 || ((w & COUNT_BIT) != 0 && (w & VALUE_MASK) == 0);
 		if (free_cell == NULL && free_now) {
 			free_cell = c;
 			free_word = w;
@@ -106,9 +107,9 @@ static bool is_of(uint64_t word, uint64_t key, uint64_t kind)
 
 static bool replace(_Atomic uint64_t *c, uint64_t old, uint64_t key, uint64_t kind, uint64_t value)
 {
-	return atomic_compare_exchange_strong_explicit(
-		c, &old, name_of(key, kind) | (value & VALUE_MASK), memory_order_relaxed,
-		memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(c, &old,
+						       name_of(key, kind) | (value & VALUE_MASK),
+						       memory_order_relaxed, memory_order_relaxed);
 }
 
 /* Units that the cost is worth, rounded up. */
@@ -157,8 +158,8 @@ void quota_owe(struct quota_table *t, uint64_t key, const struct quota_rate *r, 
 		advance(t, key, units_of(r, cost), AHEAD_MOST, now_us, &wait_us);
 }
 
-void quota_give_back(struct quota_table *t, uint64_t key, const struct quota_rate *r,
-		     uint64_t cost, uint64_t now_us)
+void quota_give_back(struct quota_table *t, uint64_t key, const struct quota_rate *r, uint64_t cost,
+		     uint64_t now_us)
 {
 	uint64_t now = now_us / UNIT_US, word;
 
@@ -182,7 +183,8 @@ uint64_t quota_used(const struct quota_table *t, uint64_t key, const struct quot
 
 	if (r->count == 0 || c == NULL || !is_of(word, key, 0))
 		return 0;
-	return (uint64_t)(((unsigned __int128)ahead(word, now) * UNIT_US * r->count + r->per_us - 1) /
+	return (uint64_t)(((unsigned __int128)ahead(word, now) * UNIT_US * r->count + r->per_us -
+			   1) /
 			  r->per_us);
 }
 
@@ -193,9 +195,8 @@ void quota_sweep(struct quota_table *t, uint64_t now_us)
 	for (uint64_t i = 0; i <= t->mask; i++) {
 		uint64_t w = atomic_load_explicit(&t->cell[i], memory_order_relaxed);
 		if (w != 0 && idle(w, now))
-			atomic_compare_exchange_strong_explicit(&t->cell[i], &w, 0,
-								memory_order_relaxed,
-								memory_order_relaxed);
+			atomic_compare_exchange_strong_explicit(
+				&t->cell[i], &w, 0, memory_order_relaxed, memory_order_relaxed);
 	}
 }
 

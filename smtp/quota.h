@@ -49,8 +49,8 @@ enum quota_verdict quota_take(struct quota_table *t, uint64_t key, const struct 
 /* Takes them though they are not there: the bucket is empty for longer. */
 void quota_owe(struct quota_table *t, uint64_t key, const struct quota_rate *r, uint64_t cost,
 	       uint64_t now_us);
-void quota_give_back(struct quota_table *t, uint64_t key, const struct quota_rate *r,
-		     uint64_t cost, uint64_t now_us);
+void quota_give_back(struct quota_table *t, uint64_t key, const struct quota_rate *r, uint64_t cost,
+		     uint64_t now_us);
 /* Tokens that are out at this moment; more than the count where they are owed. */
 uint64_t quota_used(const struct quota_table *t, uint64_t key, const struct quota_rate *r,
 		    uint64_t now_us);

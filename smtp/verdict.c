@@ -18,8 +18,7 @@ typedef bool reason(const struct transaction *tx, char *argument);
 
 static bool too_big(const struct transaction *tx, char *argument)
 {
-	snprintf(argument, ARGUMENT, "%llu",
-		 (unsigned long long)tx->max_bytes);
+	snprintf(argument, ARGUMENT, "%llu", (unsigned long long)tx->max_bytes);
 	return tx->too_big;
 }
 

@@ -16,10 +16,10 @@
 enum { CLI_DONE, CLI_FAILED, CLI_USAGE };
 
 struct cli {
-	const char *config; /* NULL: the default file, if it is needed */
-	const char *socket; /* NULL: from the configuration */
-	const char *users;  /* NULL: from the configuration */
-	const char *cost;   /* NULL: the default */
+	const char *config;             /* NULL: the default file, if it is needed */
+	const char *socket;             /* NULL: from the configuration */
+	const char *users;              /* NULL: from the configuration */
+	const char *cost;               /* NULL: the default */
 	const char *tenant, *addresses; /* NULL: not given */
 	bool json, all, no_scram, password_stdin;
 	int arguments;

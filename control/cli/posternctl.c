@@ -48,8 +48,16 @@ static const struct command {
 	{"trace", NULL, 0, 1, "[CONNECTION]", "the latest events of TCP connections", cli_trace},
 };
 
-enum { OPT_JSON = 256, OPT_ALL, OPT_FILE, OPT_NO_SCRAM, OPT_PASSWORD_STDIN, OPT_COST, OPT_TENANT,
-       OPT_ADDRESSES };
+enum {
+	OPT_JSON = 256,
+	OPT_ALL,
+	OPT_FILE,
+	OPT_NO_SCRAM,
+	OPT_PASSWORD_STDIN,
+	OPT_COST,
+	OPT_TENANT,
+	OPT_ADDRESSES
+};
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, 'c'},

@@ -162,12 +162,11 @@ int cli_user_list(const struct cli *c)
 		char cost[64];
 		snprintf(cost, sizeof(cost), "argon2id m=%u KiB t=%u p=%u", user->hash.memory_kib,
 			 user->hash.passes, user->hash.lanes);
-		json_array_append_new(rows,
-				      json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", user->name,
-						"tenant", user->tenant != NULL ? user->tenant : "-",
-						"hash", cost, "scram",
-						user->scram != NULL ? "SHA-256" : "-", "addresses",
-						user->addresses != NULL ? user->addresses : "-"));
+		json_array_append_new(
+			rows, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", user->name, "tenant",
+					user->tenant != NULL ? user->tenant : "-", "hash", cost,
+					"scram", user->scram != NULL ? "SHA-256" : "-", "addresses",
+					user->addresses != NULL ? user->addresses : "-"));
 	}
 	users_unref(u);
 	if (c->json) {

@@ -189,7 +189,8 @@ static int add_field(struct reading *r, struct user *user, struct scram_verifier
 	if (strncmp(field, verifier, sizeof(verifier) - 1) == 0 && user->scram == NULL) {
 		user->scram = field;
 		if (!scram_parse(field, scram))
-			fault = "the verifier is not SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey";
+			fault = "the verifier is not "
+				"SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey";
 	} else if (strncmp(field, tenant, sizeof(tenant) - 1) == 0 && user->tenant == NULL) {
 		user->tenant = field + sizeof(tenant) - 1;
 		fault = user_tenant_fault(user->tenant);
@@ -198,8 +199,9 @@ static int add_field(struct reading *r, struct user *user, struct scram_verifier
 		user->addresses = field + sizeof(addresses) - 1;
 		fault = user_addresses_fault(user->addresses);
 	} else {
-		return refuse(r, "expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, "
-				 "tenant=NAME and addresses=LIST, each once, separated by one space");
+		return refuse(r,
+			      "expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, "
+			      "tenant=NAME and addresses=LIST, each once, separated by one space");
 	}
 	return fault == NULL ? 0 : refuse(r, "%s", fault);
 }

@@ -148,9 +148,9 @@ static void buckets_work_across_the_wrap_and_old_ones_are_swept(void **state)
 		assert_false(take(t, k, &ten_a_minute, 6, start + 31ull * SECOND));
 		for (unsigned hour = 1; hour < 600; hour++) {
 			quota_sweep(t, start + hour * 3600ull * SECOND);
-			assert_int_equal(quota_used(t, k, &ten_a_minute,
-						    start + hour * 3600ull * SECOND),
-					 0);
+			assert_int_equal(
+				quota_used(t, k, &ten_a_minute, start + hour * 3600ull * SECOND),
+				0);
 		}
 	}
 	quota_destroy(t);

@@ -1,6 +1,6 @@
 /* test_smtp_limits.c - what a user, a tenant and an address may send, and how they are told */
-#include "smtp/internal.h"
 #include "smtp/auth/base64.h"
+#include "smtp/internal.h"
 #include "tests/sim/peer.h"
 
 #include <stdio.h>
@@ -89,7 +89,8 @@ static void messages_of_a_user_are_limited_over_his_sessions_and_nobody_elses(vo
 		peer_free(p);
 	}
 	struct peer *p = login(m, "alice"), *q = login(m, "bob");
-	send_one(p, "450 4.7.1 limit of 3 messages in 60 min for user alice reached; try again in 20 min");
+	send_one(p, "450 4.7.1 limit of 3 messages in 60 min for user alice reached; try again in "
+		    "20 min");
 	send_one(q, "250");
 	mail_run(m, hour / 3);
 	p = login(m, "alice");
@@ -141,7 +142,8 @@ static void recipients_are_limited_one_by_one(void **state)
 	expect_cmd(p, "MAIL FROM:<a@x.test>", "250");
 	expect_cmd(p, "RCPT TO:<b@y.test>", "250");
 	expect_cmd(p, "RCPT TO:<c@y.test>", "250");
-	expect_cmd(p, "RCPT TO:<d@y.test>", "452 4.5.3 limit of 2 recipients in 60 min for user alice");
+	expect_cmd(p, "RCPT TO:<d@y.test>",
+		   "452 4.5.3 limit of 2 recipients in 60 min for user alice");
 	/* those taken before are delivered */
 	expect_cmd(p, "DATA", "354");
 	expect(peer_cmd(p, "Subject: x\r\n\r\nx\r\n."), "250");
@@ -166,7 +168,8 @@ static void octets_are_owed_and_the_next_message_waits(void **state)
 	expect_cmd(p, "RCPT TO:<b@y.test>", "250");
 	expect_cmd(p, "DATA", "354");
 	expect(peer_cmd(p, body), "250");
-	send_one(p, "450 4.7.1 limit of 20 KiB in 60 min for user alice reached; try again in 90 min");
+	send_one(p,
+		 "450 4.7.1 limit of 20 KiB in 60 min for user alice reached; try again in 90 min");
 	mail_destroy(m);
 	free(body);
 }
@@ -231,7 +234,9 @@ static void a_permanent_limit_says_so_and_a_configured_wait_is_told(void **state
 	send_one(p, "250");
 	send_one(p, "550 5.7.1 limit of 1 messages in 60 min for user alice reached [");
 	send_one(q, "250");
-	send_one(q, "450 4.7.1 limit of 1 messages in 60 min for user bob reached; try again in 3 h [");
+	send_one(
+		q,
+		"450 4.7.1 limit of 1 messages in 60 min for user bob reached; try again in 3 h [");
 	mail_destroy(m);
 }
 

@@ -180,16 +180,19 @@ static void a_bad_file_is_refused_with_line_and_reason(void **state)
 		{"postern-users 1\na " GOOD_HASH "\na " GOOD_HASH "\n",
 		 ":3: user a is written twice", 0600},
 		{"postern-users 1\na " GOOD_HASH " x\n",
-		 ":2: expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, tenant=NAME and "
+		 ":2: expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, tenant=NAME "
+		 "and "
 		 "addresses=LIST, each once, separated by one space",
 		 0600},
 		{"postern-users 1\na " GOOD_HASH " SCRAM-SHA-1$x\n",
 		 ":2: the verifier is not SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", 0600},
 		{"postern-users 1\na " GOOD_HASH " tenant=x tenant=y\n",
-		 ":2: expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, tenant=NAME and "
+		 ":2: expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, tenant=NAME "
+		 "and "
 		 "addresses=LIST, each once, separated by one space",
 		 0600},
-		{"postern-users 1\na " GOOD_HASH " tenant=\n", ":2: the tenant's name is empty", 0600},
+		{"postern-users 1\na " GOOD_HASH " tenant=\n", ":2: the tenant's name is empty",
+		 0600},
 		{"postern-users 1\na " GOOD_HASH " addresses=a@b,c\n",
 		 ":2: an entry of the list of addresses is neither an address nor a @domain", 0600},
 		{"postern-users 1\n\n", ":2: the name is empty", 0600},

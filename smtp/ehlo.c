@@ -2,6 +2,7 @@
 #include "base/date.h"
 #include "smtp/internal.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,6 +64,7 @@ __attribute__((format(printf, 2, 3))) static void line(struct lines *l, const ch
 	l->n += (size_t)vsnprintf(l->text + l->n, sizeof(l->text) - l->n, fmt, ap);
 	va_end(ap);
 	l->n += (size_t)snprintf(l->text + l->n, sizeof(l->text) - l->n, "\r\n");
+	assert(l->n < sizeof(l->text)); /* every text in it has its bound */
 }
 
 /* RFC 4865: the longest hold, in seconds and as a time. */

@@ -18,14 +18,14 @@ enum { SHARE_US = 100000 };
 /* The sender's place in the table; the last one is for all who find none. */
 static unsigned load_of(struct smtp_worker *w, uint64_t key)
 {
-	unsigned free_place = SENDERS - 1;
+	unsigned free_place = SENDER_PLACES - 1;
 
-	for (unsigned i = 0; i < SENDERS - 1; i++) {
-		unsigned at = (unsigned)((key + i) % (SENDERS - 1));
+	for (unsigned i = 0; i < SENDER_PLACES - 1; i++) {
+		unsigned at = (unsigned)((key + i) % (SENDER_PLACES - 1));
 		struct sender *x = &w->senders[at];
 		if (x->sessions > 0 && x->key == key)
 			return at;
-		if (x->sessions == 0 && free_place == SENDERS - 1)
+		if (x->sessions == 0 && free_place == SENDER_PLACES - 1)
 			free_place = at;
 		if (x->sessions == 0 && !x->used)
 			break;

@@ -26,7 +26,7 @@ enum {
 	RECEIVED_LIMIT = 100,
 	RECEIVE_WINDOW = 20 << 10, /* before and between messages: a whole TLS record fits */
 	DATA_WINDOW = 128 << 10,
-	SENDERS = 64,        /* told apart when windows are shared out */
+	SENDER_PLACES = 64,  /* told apart when windows are shared out */
 	RETRY_US = 10000,    /* look again for a chunk */
 	RELIEF_PERCENT = 70, /* of the pool: bodies go to the spool before windows stop at 80 */
 	CLOSE_GRACE_US = 5000000,
@@ -149,7 +149,7 @@ struct smtp_worker {
 	struct shard *shard;
 	struct slab *sessions, *transactions, *appends, *logins;
 	struct list sending; /* sessions in a data phase */
-	struct sender senders[SENDERS];
+	struct sender senders[SENDER_PLACES];
 	uint64_t sending_weight;
 	struct timer shares; /* armed while there are some */
 	struct timer sweep;  /* worker 0: of the quotas */
@@ -201,6 +201,9 @@ void session_finish(struct smtp_session *s, enum smtp_reply r);
 void session_run(struct smtp_session *s);
 void session_arm_deadline(struct smtp_session *s);
 void session_pause(struct smtp_session *s, uint64_t us);
+
+/* input.c: takes up one line, or a piece of data; false: nothing more to do now */
+bool input_step(struct smtp_session *s);
 
 /* commands.c */
 void command_line(struct smtp_session *s, const char *line, size_t n);

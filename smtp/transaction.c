@@ -261,7 +261,8 @@ void transactions_relieve(struct timer *t)
 		return;
 	for (uint32_t i = 0; i < slab_extent(w->sessions); i++) {
 		struct smtp_session *s = slab_at(w->sessions, i, NULL);
-		if (s == NULL || s->phase != PHASE_DATA)
+		/* between two chunks of BDAT a body waits as well */
+		if (s == NULL || s->tx == NULL || !s->tx->started_data || s->tx->committing)
 			continue;
 		/* what will be refused is forgotten, not stored */
 		if (s->tx->held > 0 && !s->tx->too_big && s->tx->failure == 0)

@@ -243,6 +243,16 @@ static void the_age_of_a_held_message_counts_from_its_release(void **state)
 	bench_end(&b);
 }
 
+static void a_date_in_the_future_holds_nothing(void **state)
+{
+	struct bench b = bench();
+
+	submit(&b, "<a@x.y>", "<b@x.y>", "Date: Fri, 1 Jan 2100 00:00:00 +0000\r\n\r\nx\r\n");
+	assert_true(drained(&b, MINUTE));
+	assert_int_equal(hop_recipient(b.h, "b@x.y"), 1);
+	bench_end(&b);
+}
+
 static void urgent_messages_leave_before_others_that_waited_longer(void **state)
 {
 	struct mail_options o;
@@ -299,6 +309,7 @@ int main(void)
 		cmocka_unit_test(a_deadline_survives_a_restart),
 		cmocka_unit_test(a_held_message_waits_for_its_time_through_a_restart),
 		cmocka_unit_test(the_age_of_a_held_message_counts_from_its_release),
+		cmocka_unit_test(a_date_in_the_future_holds_nothing),
 		cmocka_unit_test(urgent_messages_leave_before_others_that_waited_longer),
 		cmocka_unit_test(a_utf8_message_goes_unchanged_to_a_hop_that_takes_it),
 	};

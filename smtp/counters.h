@@ -27,6 +27,10 @@
 	X(smtp, auth_failed, "logins", "refused logins")                                          \
 	X(smtp, auth_overloaded, "logins", "logins put off (454 4.7.0)")                          \
 	X(smtp, auth_too_many, "sessions", "sessions closed after too many refused logins")       \
+	X(smtp, limited_tenant, "refusals", "what a limit of the tenant refused")                 \
+	X(smtp, limited_user, "refusals", "what a limit of the user refused")                     \
+	X(smtp, limited_address, "refusals", "what a limit of the address refused")               \
+	X(smtp, limits_no_cell, "times", "a limit not applied: its table was full")               \
 	X(smtp, messages, "messages", "messages answered 250")                                    \
 	X(smtp, message_bytes, "bytes", "octets of these messages, as stored")                    \
 	X(smtp, recipients, "recipients", "recipients of these messages")                         \

@@ -81,14 +81,14 @@ static void future_release(struct lines *l, const struct smtp_worker *w)
 }
 
 /* RFC 9422: never less than what is enforced. */
-static void limits(struct lines *l, const struct smtp_worker *w)
+static void limits(struct lines *l, const struct smtp_session *s)
 {
-	const struct smtp_config *c = w->config;
+	uint32_t most = session_max_messages(s);
 	char mails[32] = "";
 
-	if (c->max_messages > 0)
-		snprintf(mails, sizeof(mails), " MAILMAX=%u", c->max_messages);
-	line(l, "LIMITS RCPTMAX=%u%s", c->max_recipients, mails);
+	if (most > 0)
+		snprintf(mails, sizeof(mails), " MAILMAX=%u", most);
+	line(l, "LIMITS RCPTMAX=%u%s", session_max_recipients(s), mails);
 }
 
 void run_ehlo(struct smtp_session *s, struct text arguments)
@@ -107,7 +107,7 @@ void run_ehlo(struct smtp_session *s, struct text arguments)
 	uint32_t offers = session_offers(s);
 	line(&l, "%s", c->hostname);
 	line(&l, "PIPELINING");
-	line(&l, "SIZE %llu", (unsigned long long)c->max_message_size);
+	line(&l, "SIZE %llu", (unsigned long long)session_max_size(s));
 	line(&l, "8BITMIME");
 	if (!secure)
 		line(&l, "STARTTLS");
@@ -119,7 +119,7 @@ void run_ehlo(struct smtp_session *s, struct text arguments)
 		if (i == SMTP_EXT_FUTURERELEASE)
 			future_release(&l, s->worker);
 		else if (i == SMTP_EXT_LIMITS)
-			limits(&l, s->worker);
+			limits(&l, s);
 		else
 			line(&l, "%s", keywords[i]);
 	}

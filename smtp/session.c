@@ -23,6 +23,8 @@ static void session_free(struct smtp_session *s)
 
 	timer_cancel(w->shard->timers, &s->deadline);
 	timer_cancel(w->shard->timers, &s->resume);
+	fair_end(s);
+	policy_leave(s);
 	if (s->tx != NULL) {
 		if (s->tx->started_data)
 			smtp_count(w, smtp_message_aborted);
@@ -352,6 +354,7 @@ static void on_opened(struct stream *stream, void *user)
 	s->opened_us = w->shard->now_us;
 	timer_init(&s->deadline, deadline_passed);
 	timer_init(&s->resume, pause_over);
+	list_init(&s->sending);
 	make_tag(s);
 	conn_init(&s->conn, w->env.tls, stream, &session_events);
 	stream_set_receive_limit(stream, RECEIVE_WINDOW);

@@ -81,7 +81,11 @@ struct transaction *transaction_begin(struct smtp_session *s, struct text revers
 
 	if (tx == NULL)
 		return NULL;
-	*tx = (struct transaction){.session = s, .worker = w, .handle = h, .parameters = *m};
+	*tx = (struct transaction){.session = s,
+				   .worker = w,
+				   .handle = h,
+				   .parameters = *m,
+				   .max_bytes = session_max_size(s)};
 	tx->envelope = chunk_alloc(w->shard->chunks, CHUNK_4K, false);
 	if (tx->envelope == NULL) {
 		slab_free(w->transactions, h);
@@ -184,6 +188,9 @@ static void drop_body(struct transaction *tx)
 
 void transaction_abandon(struct transaction *tx)
 {
+	/* what the spool has may still become a message */
+	if (tx->session != NULL && !tx->committing)
+		policy_forget(tx);
 	if (tx->session != NULL)
 		tx->session->tx = NULL;
 	tx->session = NULL;
@@ -317,7 +324,7 @@ void transaction_added(struct transaction *tx, size_t n)
 	tx->last->end += (uint32_t)n;
 	tx->held += n;
 	tx->body_bytes += n;
-	if (tx->body_bytes > tx->worker->config->max_message_size)
+	if (tx->body_bytes > tx->max_bytes)
 		tx->too_big = true;
 	if (pressed(tx->worker) && !timer_armed(&tx->worker->relief))
 		timer_arm(tx->worker->shard->timers, &tx->worker->relief,
@@ -445,7 +452,7 @@ void transaction_end_of_data(struct transaction *tx)
 	struct smtp_session *s = tx->session;
 
 	s->phase = PHASE_COMMAND;
-	stream_set_receive_limit(s->conn.stream, RECEIVE_WINDOW);
+	fair_end(s);
 	finish_content(tx);
 	if (verdict_refuses(tx, true)) {
 		bool doubtful = tx->content.rules.dots && tx->content.line_doubtful;
@@ -461,6 +468,8 @@ void transaction_end_of_data(struct transaction *tx)
 	/* RFC 8689: REQUIRETLS outweighs the field */
 	if (h->tls_optional && !tx->parameters.require_tls)
 		envelope_set_tls_optional(tx->envelope->data);
+	tx->charged = tx->body_bytes;
+	policy_content(s, tx->charged);
 	int rc = submit_commit(tx);
 	if (rc < 0) {
 		session_reply(s, transaction_failure(tx->worker, rc), NULL);

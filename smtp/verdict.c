@@ -18,8 +18,7 @@ typedef bool reason(const struct transaction *tx, char *argument);
 
 static bool too_big(const struct transaction *tx, char *argument)
 {
-	snprintf(argument, ARGUMENT, "%llu",
-		 (unsigned long long)tx->worker->config->max_message_size);
+	snprintf(argument, ARGUMENT, "%llu", (unsigned long long)tx->max_bytes);
 	return tx->too_big;
 }
 
@@ -88,8 +87,11 @@ static bool signed_bcc(const struct transaction *tx, char *argument)
 
 bool sender_is_own(const struct smtp_session *s, struct text address)
 {
+	const char *tenant, *addresses;
+
+	auth_attributes(s->worker->env.auth, s->user, &tenant, &addresses);
 	struct text user = {s->user, strlen(s->user)};
-	struct text list = {s->addresses, strlen(s->addresses)};
+	struct text list = {addresses, strlen(addresses)};
 
 	return mailbox_in_list(address, user) || mailbox_in_list(address, list);
 }

@@ -153,10 +153,21 @@ static void create_files(struct mail *m)
 		.file = m->users,
 		.change = USERS_ADD,
 		.name = "alice",
+		.tenant = m->o.tenant,
+		.addresses = m->o.addresses,
 		.password = "secret",
 		.cost = {.memory_kib = 8, .passes = 1, .lanes = 1, .scram_iterations = 4096},
 		.scram = true};
 	must(users_edit(&e, error, sizeof(error)), error);
+	char names[256], *rest = names, *name;
+	snprintf(names, sizeof(names), "%s", m->o.more_users != NULL ? m->o.more_users : "");
+	while ((name = strsep(&rest, " ")) != NULL && name[0] != '\0') {
+		/* "bob:acme" is of the tenant acme */
+		e.name = strsep(&name, ":");
+		e.tenant = name;
+		e.addresses = NULL;
+		must(users_edit(&e, error, sizeof(error)), error);
+	}
 }
 
 static void create_contexts(struct mail *m)

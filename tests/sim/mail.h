@@ -38,6 +38,8 @@ struct mail_options {
 	struct smtp_config smtp;
 	struct relay_config relay;
 	struct auth_config auth;
+	const char *tenant, *addresses; /* alice's; NULL: none */
+	const char *more_users;         /* "bob carol:acme": the same password, and their tenants */
 	unsigned tls_threads;
 	uint32_t tls_sessions;
 	struct tls_config tls; /* without certificates: one of mx.test, which next hops trust too */

@@ -1,21 +1,9 @@
 /* schema.c - every key of the configuration file */
-#include "control/schema.h"
+#include "control/schema_rows.h"
 
 #include "smtp/extension.h"
 
-#define FIELD(S, f) .offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f)
-#define LIST(S, f, n)                                                            \
-	.offset = offsetof(struct S, f), .bytes = sizeof(((struct S *)0)->f[0]), \
-	.count_offset = offsetof(struct S, n),                                   \
-	.max_items = sizeof(((struct S *)0)->f) / sizeof(((struct S *)0)->f[0])
-#define RANGE(lo, hi) .min = (lo), .max = (hi)
-#define KIB(n)        ((uint64_t)(n) << 10)
-#define MIB(n)        ((uint64_t)(n) << 20)
-#define GIB(n)        ((uint64_t)(n) << 30)
-#define MS(n)         ((uint64_t)(n)*1000)
-#define SECONDS(n)    MS((uint64_t)(n)*1000)
-#define DAYS(n)       SECONDS((uint64_t)(n)*86400)
-#define LATER         "is not available in this version"
+#define LATER "is not available in this version"
 
 static const struct schema_choice switch_choices[] = {
 	{"true", CONFIG_ON}, {"false", CONFIG_OFF}, {"on", CONFIG_ON}, {"off", CONFIG_OFF}, {},
@@ -514,75 +502,6 @@ static const struct schema_row control_rows[] = {
 	{},
 };
 
-#define QUOTA_ROWS(of)                                                                      \
-	{"messages",                                                                        \
-	 SCHEMA_RATE,                                                                       \
-	 FIELD(config_class, of.messages),                                                  \
-	 RANGE(1, 1000000000),                                                              \
-	 .preset = "off",                                                                   \
-	 .help = "messages accepted; 450 (550) to MAIL beyond"},                            \
-		{"recipients",                                                              \
-		 SCHEMA_RATE,                                                               \
-		 FIELD(config_class, of.recipients),                                        \
-		 RANGE(1, 1000000000),                                                      \
-		 .preset = "off",                                                           \
-		 .help = "recipients of them; 452 (550) to RCPT beyond"},                   \
-	{                                                                                   \
-		"bytes", SCHEMA_VOLUME, FIELD(config_class, of.octets),                     \
-			RANGE(KIB(1), GIB(1048576)),                                        \
-			.preset = "off",                                                    \
-			.help = "octets of them; the next message waits, 450 (550) to MAIL" \
-	}
-
-static const struct schema_row class_tenant_rows[] = {
-	{"sessions", SCHEMA_NUMBER, FIELD(config_class, of_tenant.sessions), RANGE(0, 10000000),
-	 .preset = "0", .help = "at a time; 421 to AUTH beyond; 0: no limit"},
-	QUOTA_ROWS(of_tenant),
-	{},
-};
-
-static const struct schema_row class_user_rows[] = {
-	{"sessions", SCHEMA_NUMBER, FIELD(config_class, of_user.sessions), RANGE(0, 10000000),
-	 .preset = "0", .help = "at a time; 421 to AUTH beyond; 0: no limit"},
-	QUOTA_ROWS(of_user),
-	{},
-};
-
-static const struct schema_row class_address_rows[] = {QUOTA_ROWS(of_address), {}};
-
-static const struct schema_choice limit_reply_choices[] = {
-	{"temporary", CONFIG_LIMIT_TEMPORARY},
-	{"permanent", CONFIG_LIMIT_PERMANENT},
-	{},
-};
-
-static const struct schema_row class_rows[] = {
-	{"name", SCHEMA_TEXT, FIELD(config_class, name), .required = true,
-	 .help = "shown by posternctl limits"},
-	{"users", SCHEMA_TEXT, LIST(config_class, user, user_count),
-	 .help = "whom the class is for; neither users nor tenants: everybody"},
-	{"tenants", SCHEMA_TEXT, LIST(config_class, tenant, tenant_count),
-	 .help = "the same by tenant (posternctl user set NAME --tenant)"},
-	{"tenant", SCHEMA_MAP, .rows = class_tenant_rows,
-	 .help = "of all users of a tenant together"},
-	{"user", SCHEMA_MAP, .rows = class_user_rows, .help = "of one user"},
-	{"address", SCHEMA_MAP, .rows = class_address_rows,
-	 .help = "of one address (IPv6: /64), whoever logs in there"},
-	{"max_message_size", SCHEMA_SIZE, FIELD(config_class, max_message_size), RANGE(0, GIB(1)),
-	 .preset = "0", .help = "in place of submission.max_message_size; told by EHLO"},
-	{"max_recipients", SCHEMA_NUMBER, FIELD(config_class, max_recipients), RANGE(0, 100000),
-	 .preset = "0", .help = "in place of submission.max_recipients; told by EHLO"},
-	{"max_messages", SCHEMA_NUMBER, FIELD(config_class, max_messages), RANGE(0, 1000000),
-	 .preset = "0", .help = "a session; in place of submission.max_messages; told by EHLO"},
-	{"weight", SCHEMA_NUMBER, FIELD(config_class, weight), RANGE(1, 1000), .preset = "1",
-	 .help = "of the tenant (or user without one) where receive windows are shared out"},
-	{"reply", SCHEMA_CHOICE, FIELD(config_class, reply), .preset = "temporary",
-	 .choices = limit_reply_choices, .help = "what a limit gives: 450 and 452, or 550"},
-	{"retry_after", SCHEMA_TIME, FIELD(config_class, retry_after_us), RANGE(0, DAYS(7)),
-	 .preset = "0s", .help = "told to the client; 0s: when there is room again"},
-	{},
-};
-
 static const struct schema_row root_rows[] = {
 	{"hostname", SCHEMA_HOSTNAME, FIELD(config, hostname), .required = true,
 	 .help = "greeting, Received, Message-ID domain"},
@@ -595,7 +514,7 @@ static const struct schema_row root_rows[] = {
 	{"auth", SCHEMA_MAP, FIELD(config, auth), .rows = auth_rows, .help = "who may submit"},
 	{"submission", SCHEMA_MAP, FIELD(config, submission), .rows = submission_rows,
 	 .help = "what clients may send"},
-	{"limits", SCHEMA_MAP, LIST(config, class, class_count), .rows = class_rows,
+	{"limits", SCHEMA_MAP, LIST(config, class, class_count), .rows = schema_class_rows,
 	 .reloadable = true,
 	 .help = "of users, tenants and addresses; the first class that matches holds"},
 	{"spool", SCHEMA_MAP, FIELD(config, spool), .rows = spool_rows,

@@ -361,6 +361,29 @@ static void check_directory(const struct check *k, const char *path, const char 
 		fault(k, path, "directory %.250s is not writable: %s", directory, strerror(errno));
 }
 
+/* Lists of names are kept with commas between them. */
+static void check_class_names(const struct check *k, unsigned class, const char *key,
+			      const char (*names)[CONFIG_CLASS_BYTES], unsigned n)
+{
+	char path[PATH_BYTES];
+
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "limits.%u.%s.%u", class, key, i);
+		if (strpbrk(names[i], ", ") != NULL)
+			fault(k, path, "\"%.60s\" is not a name: it holds a comma or a space",
+			      names[i]);
+	}
+}
+
+static void check_classes(const struct check *k)
+{
+	for (unsigned i = 0; i < k->c->class_count; i++) {
+		const struct config_class *c = &k->c->class[i];
+		check_class_names(k, i, "users", c->user, c->user_count);
+		check_class_names(k, i, "tenants", c->tenant, c->tenant_count);
+	}
+}
+
 static void check_auth(const struct check *k)
 {
 	const struct config_auth *a = &k->c->auth;
@@ -431,6 +454,7 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	check_certificates(&k);
 	check_relay(&k);
 	check_auth(&k);
+	check_classes(&k);
 	if ((c->submission.extensions & SMTP_EXT_BIT(BINARYMIME)) != 0 &&
 	    (c->submission.extensions & SMTP_EXT_BIT(CHUNKING)) == 0)
 		fault(&k, "submission.extensions", "BINARYMIME needs CHUNKING (RFC 3030)");

@@ -23,6 +23,9 @@
 
 enum {
 	CONFIG_CLAIM_BYTES = 256,
+	CONFIG_CLASSES = 16,
+	CONFIG_CLASS_BYTES = 64,
+	CONFIG_CLASS_NAMES = 15,
 	CONFIG_NAME_BYTES = 256, /* host names, names of listeners and pools */
 	CONFIG_PATH_BYTES = 512,
 	CONFIG_SOCKET_BYTES = 108, /* sun_path, unix(7) */
@@ -162,6 +165,10 @@ struct config_tls {
 		char secret[CONFIG_PATH_BYTES]; /* "": a random one at each start */
 		uint64_t lifetime_us;
 	} tickets;
+	struct {
+		struct config_rate per_network, per_name;
+		uint64_t queue, deadline_us;
+	} handshakes;
 	char client_ca[CONFIG_PATH_BYTES]; /* "": clients are not asked for certificates */
 };
 
@@ -183,6 +190,7 @@ struct config_auth {
 };
 
 struct config_submission {
+	struct config_rate messages_per_user, recipients_per_user;
 	uint64_t max_message_size;
 	uint64_t max_recipients;
 	struct {
@@ -246,6 +254,27 @@ struct config_control {
 	enum log_level log_level;
 };
 
+enum config_limit_reply { CONFIG_LIMIT_TEMPORARY, CONFIG_LIMIT_PERMANENT };
+
+/* What a tenant, a user or an address may do. */
+struct config_quota {
+	uint64_t sessions; /* at a time; 0: no limit */
+	struct config_rate messages, recipients, octets;
+};
+
+struct config_class {
+	char name[CONFIG_CLASS_BYTES];
+	char user[CONFIG_CLASS_NAMES][CONFIG_CLASS_BYTES];
+	unsigned user_count;
+	char tenant[CONFIG_CLASS_NAMES][CONFIG_CLASS_BYTES];
+	unsigned tenant_count;
+	struct config_quota of_tenant, of_user, of_address;
+	uint64_t max_message_size, max_recipients, max_messages; /* 0: submission's */
+	uint64_t weight;
+	enum config_limit_reply reply;
+	uint64_t retry_after_us; /* 0: when there is room again */
+};
+
 struct config {
 	char hostname[CONFIG_NAME_BYTES];
 	struct config_dataplane dataplane;
@@ -254,6 +283,8 @@ struct config {
 	struct config_tls tls;
 	struct config_auth auth;
 	struct config_submission submission;
+	struct config_class class[CONFIG_CLASSES]; /* the first that matches holds */
+	unsigned class_count;
 	struct config_spool spool;
 	struct config_relay relay;
 	struct config_control control;

@@ -220,6 +220,8 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 	if (rc == 0)
 		rc = reports_register(g);
 	if (rc == 0)
+		rc = limits_register(g);
+	if (rc == 0)
 		rc = reload_register(g);
 	if (rc == 0)
 		rc = gauges_register(g);

@@ -44,5 +44,7 @@ void gateway_close(struct gateway *g);
 
 /* reports.c: registers status, sessions and queue */
 int reports_register(struct gateway *g);
+/* limits.c: posternctl limits */
+int limits_register(struct gateway *g);
 
 #endif

@@ -60,7 +60,7 @@ static const struct unit *units_of(const struct schema_row *row)
 {
 	static const struct unit none[] = {{}};
 
-	if (row->type == SCHEMA_SIZE)
+	if (row->type == SCHEMA_SIZE || row->type == SCHEMA_VOLUME)
 		return size_units;
 	return row->type == SCHEMA_TIME ? time_units : none;
 }
@@ -149,27 +149,45 @@ static bool parse_number(const struct schema_row *row, const char *text, void *f
 	return true;
 }
 
+/* The unit behind the digits of a volume; octets of it are 1 where there is none. */
+static size_t volume_unit(const struct schema_row *row, const char *text, uint64_t *factor)
+{
+	*factor = 1;
+	for (const struct unit *u = size_units; row->type == SCHEMA_VOLUME && u->name != NULL;
+	     u++) {
+		size_t n = strlen(u->name);
+		if (n > 0 && strncmp(text, u->name, n) == 0 && text[n] == '/') {
+			*factor = u->factor;
+			return n;
+		}
+	}
+	return 0;
+}
+
 static bool parse_rate(const struct schema_row *row, const char *text, void *field, char *why,
 		       size_t why_bytes)
 {
 	struct config_rate *rate = field;
 	size_t digits = strspn(text, "0123456789");
+	uint64_t factor;
 
 	if (strcmp(text, "off") == 0) {
 		*rate = (struct config_rate){};
 		return true;
 	}
-	if (text[digits] != '/' || !parse_digits(text, digits, &rate->count)) {
+	size_t slash = digits + volume_unit(row, text + digits, &factor);
+	if (text[slash] != '/' || !parse_digits(text, digits, &rate->count) ||
+	    __builtin_mul_overflow(rate->count, factor, &rate->count)) {
 		snprintf(why, why_bytes, "\"%s\" is not %s", text,
 			 schema_scalar(row->type)->allowed);
 		return false;
 	}
 	rate->per_us = 0;
 	for (const struct unit *u = time_units + 1; u->name != NULL; u++)
-		if (strcmp(text + digits + 1, u->name) == 0)
+		if (strcmp(text + slash + 1, u->name) == 0)
 			rate->per_us = u->factor;
 	if (rate->per_us == 0) {
-		snprintf(why, why_bytes, "%s counts per \"%s\"; write %s", text, text + digits + 1,
+		snprintf(why, why_bytes, "%s counts per \"%s\"; write %s", text, text + slash + 1,
 			 schema_scalar(row->type)->allowed);
 		return false;
 	}
@@ -372,6 +390,8 @@ static const struct schema_scalar_type scalar_types[SCHEMA_TYPES] = {
 	[SCHEMA_TIME] = {"time", "a time such as 2ms, 30s, 5m, 12h or 5d", parse_united_field},
 	[SCHEMA_RATE] = {"rate", "a rate such as 10/m or 500/h (per s, m, h or d), or off",
 			 parse_rate},
+	[SCHEMA_VOLUME] = {"volume", "a volume such as 500M/h or 10G/d (per s, m, h or d), or off",
+			   parse_rate},
 	[SCHEMA_CHOICE] = {"choice", "one of the choices", parse_choice},
 	[SCHEMA_CHOICES] = {"choices", "one of the choices", parse_choice},
 	[SCHEMA_ADDRESS] = {"address", "an IP address such as 192.0.2.1 or 2001:db8::1",

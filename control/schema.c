@@ -271,6 +271,22 @@ static const struct schema_row ticket_rows[] = {
 	{},
 };
 
+static const struct schema_row handshake_rows[] = {
+	{"per_network", SCHEMA_RATE, FIELD(config_tls, handshakes.per_network), RANGE(1, 1000000),
+	 .preset = "500/s", .reloadable = true,
+	 .help = "full handshakes for one network of clients (/24, IPv6: /64); a resumption "
+		 "counts half; off: no limit"},
+	{"per_name", SCHEMA_RATE, FIELD(config_tls, handshakes.per_name), RANGE(1, 1000000),
+	 .preset = "off", .reloadable = true, .help = "the same for one name asked for by SNI"},
+	{"queue", SCHEMA_NUMBER, FIELD(config_tls, handshakes.queue), RANGE(16, 65536),
+	 .preset = "1024", .reloadable = true,
+	 .help = "handshakes that may wait to begin, a worker; the oldest goes"},
+	{"deadline", SCHEMA_TIME, FIELD(config_tls, handshakes.deadline_us),
+	 RANGE(MS(100), SECONDS(60)), .preset = "5s", .reloadable = true,
+	 .help = "how long one may wait to begin"},
+	{},
+};
+
 static const struct schema_row tls_rows[] = {
 	{"threads", SCHEMA_NUMBER, FIELD(config_tls, threads), RANGE(1, 64), .preset = "1",
 	 .help = "handshake threads"},
@@ -283,6 +299,8 @@ static const struct schema_row tls_rows[] = {
 	{"minimum", SCHEMA_CHOICE, FIELD(config_tls, minimum), .preset = "1.2", .reloadable = true,
 	 .choices = tls_minimum_choices, .help = "oldest TLS version taken"},
 	{"tickets", SCHEMA_MAP, .rows = ticket_rows, .help = "resumption of sessions"},
+	{"handshakes", SCHEMA_MAP, .rows = handshake_rows,
+	 .help = "what clients that have not logged in may cost"},
 	{"client_ca", SCHEMA_PATH, FIELD(config_tls, client_ca), .reloadable = true,
 	 .help = "PEM; clients are asked for a certificate of these CAs, none is required"},
 	{},
@@ -345,6 +363,15 @@ static const struct schema_row timeout_rows[] = {
 	{},
 };
 
+static const struct schema_row rates_rows[] = {
+	{"messages_per_user", SCHEMA_RATE, FIELD(config_submission, messages_per_user),
+	 RANGE(1, 1000000000), .preset = "off", .reloadable = true,
+	 .help = "where no class of limits says otherwise"},
+	{"recipients_per_user", SCHEMA_RATE, FIELD(config_submission, recipients_per_user),
+	 RANGE(1, 1000000000), .preset = "off", .reloadable = true, .help = "the same"},
+	{},
+};
+
 static const struct schema_row submission_rows[] = {
 	{"max_message_size", SCHEMA_SIZE, FIELD(config_submission, max_message_size),
 	 RANGE(KIB(64), GIB(1)), .preset = "50M", .reloadable = true,
@@ -353,37 +380,45 @@ static const struct schema_row submission_rows[] = {
 	 RANGE(100, 100000), .preset = "1000", .reloadable = true,
 	 .help = "a message (RFC 5321 section 4.5.3.1.8)"},
 	{"timeouts", SCHEMA_MAP, .rows = timeout_rows, .help = "how long clients may take"},
-	{"rates", .not_yet = LATER ": limits of messages and recipients per user"},
+	{"rates", SCHEMA_MAP, .rows = rates_rows, .help = "in short; all of it is under limits"},
 	{"max_messages", SCHEMA_NUMBER, FIELD(config_submission, max_messages), RANGE(0, 1000000),
-	 .preset = "10000", .help = "a session, announced by LIMITS (RFC 9422); 0: no limit"},
+	 .preset = "10000", .reloadable = true,
+	 .help = "a session, announced by LIMITS (RFC 9422); 0: no limit"},
 	{"max_header_size", SCHEMA_SIZE, FIELD(config_submission, max_header_size),
-	 RANGE(KIB(16), MIB(16)), .preset = "256K", .help = "of the header section of a message"},
+	 RANGE(KIB(16), MIB(16)), .preset = "256K", .reloadable = true,
+	 .help = "of the header section of a message"},
 	{"extensions", SCHEMA_CHOICES, FIELD(config_submission, extensions),
 	 .max_items = SMTP_EXT_COUNT, .choices = extension_choices,
 	 .preset = "CHUNKING, BINARYMIME, SMTPUTF8, DSN, FUTURERELEASE, DELIVERBY, MT-PRIORITY, "
 		   "REQUIRETLS, LIMITS",
+	 .reloadable = true,
 	 .help = "offered by EHLO besides those that always are; REQUIRETLS only where every next "
 		 "hop has tls: required"},
 	{"max_hold", SCHEMA_TIME, FIELD(config_submission, max_hold_us), RANGE(0, DAYS(365)),
-	 .preset = "7d", .help = "longest hold that a client may ask for (RFC 4865); 0s: none"},
+	 .preset = "7d", .reloadable = true,
+	 .help = "longest hold that a client may ask for (RFC 4865); 0s: none"},
 	{"max_priority", SCHEMA_NUMBER, FIELD(config_submission, max_priority), RANGE(0, 9),
-	 .preset = "0", .help = "highest MT-PRIORITY that users get (RFC 6710)"},
-	{"qualify", SCHEMA_HOSTNAME, FIELD(config_submission, qualify),
+	 .preset = "0", .reloadable = true,
+	 .help = "highest MT-PRIORITY that users get (RFC 6710)"},
+	{"qualify", SCHEMA_HOSTNAME, FIELD(config_submission, qualify), .reloadable = true,
 	 .help = "domain of envelope addresses that have none; default: they are refused"},
 	{"senders", SCHEMA_CHOICE, FIELD(config_submission, senders), .preset = "any",
-	 .choices = senders_choices,
+	 .choices = senders_choices, .reloadable = true,
 	 .help = "any, or own: reverse-path and From must be the user's addresses"},
 	{"bare_newline", SCHEMA_CHOICE, FIELD(config_submission, bare_newline), .preset = "reject",
 	 .choices = bare_newline_choices,
 	 .help = "a lone LF in message data: refused, or made to CR LF unless signed"},
 	{"long_lines", SCHEMA_CHOICE, FIELD(config_submission, long_lines), .preset = "pass",
-	 .choices = long_lines_choices, .help = "lines over 998 octets"},
+	 .choices = long_lines_choices, .reloadable = true, .help = "lines over 998 octets"},
 	{"require_from", SCHEMA_CHOICE, FIELD(config_submission, require_from), .preset = "false",
-	 .choices = switch_choices, .help = "refuse a message without From (RFC 5322)"},
+	 .choices = switch_choices, .reloadable = true,
+	 .help = "refuse a message without From (RFC 5322)"},
 	{"remove_bcc", SCHEMA_CHOICE, FIELD(config_submission, remove_bcc), .preset = "false",
-	 .choices = switch_choices, .help = "take Bcc fields out; a signed message is refused"},
+	 .choices = switch_choices, .reloadable = true,
+	 .help = "take Bcc fields out; a signed message is refused"},
 	{"add_sender", SCHEMA_CHOICE, FIELD(config_submission, add_sender), .preset = "false",
-	 .choices = switch_choices, .help = "add Sender when From is not the user's (RFC 6409)"},
+	 .choices = switch_choices, .reloadable = true,
+	 .help = "add Sender when From is not the user's (RFC 6409)"},
 	{"hide_client", SCHEMA_CHOICE, FIELD(config_submission, hide_client), .preset = "false",
 	 .choices = switch_choices, .help = "Received does not tell the client's name and address"},
 	{},
@@ -479,6 +514,75 @@ static const struct schema_row control_rows[] = {
 	{},
 };
 
+#define QUOTA_ROWS(of)                                                                      \
+	{"messages",                                                                        \
+	 SCHEMA_RATE,                                                                       \
+	 FIELD(config_class, of.messages),                                                  \
+	 RANGE(1, 1000000000),                                                              \
+	 .preset = "off",                                                                   \
+	 .help = "messages accepted; 450 (550) to MAIL beyond"},                            \
+		{"recipients",                                                              \
+		 SCHEMA_RATE,                                                               \
+		 FIELD(config_class, of.recipients),                                        \
+		 RANGE(1, 1000000000),                                                      \
+		 .preset = "off",                                                           \
+		 .help = "recipients of them; 452 (550) to RCPT beyond"},                   \
+	{                                                                                   \
+		"bytes", SCHEMA_VOLUME, FIELD(config_class, of.octets),                     \
+			RANGE(KIB(1), GIB(1048576)),                                        \
+			.preset = "off",                                                    \
+			.help = "octets of them; the next message waits, 450 (550) to MAIL" \
+	}
+
+static const struct schema_row class_tenant_rows[] = {
+	{"sessions", SCHEMA_NUMBER, FIELD(config_class, of_tenant.sessions), RANGE(0, 10000000),
+	 .preset = "0", .help = "at a time; 421 to AUTH beyond; 0: no limit"},
+	QUOTA_ROWS(of_tenant),
+	{},
+};
+
+static const struct schema_row class_user_rows[] = {
+	{"sessions", SCHEMA_NUMBER, FIELD(config_class, of_user.sessions), RANGE(0, 10000000),
+	 .preset = "0", .help = "at a time; 421 to AUTH beyond; 0: no limit"},
+	QUOTA_ROWS(of_user),
+	{},
+};
+
+static const struct schema_row class_address_rows[] = {QUOTA_ROWS(of_address), {}};
+
+static const struct schema_choice limit_reply_choices[] = {
+	{"temporary", CONFIG_LIMIT_TEMPORARY},
+	{"permanent", CONFIG_LIMIT_PERMANENT},
+	{},
+};
+
+static const struct schema_row class_rows[] = {
+	{"name", SCHEMA_TEXT, FIELD(config_class, name), .required = true,
+	 .help = "shown by posternctl limits"},
+	{"users", SCHEMA_TEXT, LIST(config_class, user, user_count),
+	 .help = "whom the class is for; neither users nor tenants: everybody"},
+	{"tenants", SCHEMA_TEXT, LIST(config_class, tenant, tenant_count),
+	 .help = "the same by tenant (posternctl user set NAME --tenant)"},
+	{"tenant", SCHEMA_MAP, .rows = class_tenant_rows,
+	 .help = "of all users of a tenant together"},
+	{"user", SCHEMA_MAP, .rows = class_user_rows, .help = "of one user"},
+	{"address", SCHEMA_MAP, .rows = class_address_rows,
+	 .help = "of one address (IPv6: /64), whoever logs in there"},
+	{"max_message_size", SCHEMA_SIZE, FIELD(config_class, max_message_size), RANGE(0, GIB(1)),
+	 .preset = "0", .help = "in place of submission.max_message_size; told by EHLO"},
+	{"max_recipients", SCHEMA_NUMBER, FIELD(config_class, max_recipients), RANGE(0, 100000),
+	 .preset = "0", .help = "in place of submission.max_recipients; told by EHLO"},
+	{"max_messages", SCHEMA_NUMBER, FIELD(config_class, max_messages), RANGE(0, 1000000),
+	 .preset = "0", .help = "a session; in place of submission.max_messages; told by EHLO"},
+	{"weight", SCHEMA_NUMBER, FIELD(config_class, weight), RANGE(1, 1000), .preset = "1",
+	 .help = "of the tenant (or user without one) where receive windows are shared out"},
+	{"reply", SCHEMA_CHOICE, FIELD(config_class, reply), .preset = "temporary",
+	 .choices = limit_reply_choices, .help = "what a limit gives: 450 and 452, or 550"},
+	{"retry_after", SCHEMA_TIME, FIELD(config_class, retry_after_us), RANGE(0, DAYS(7)),
+	 .preset = "0s", .help = "told to the client; 0s: when there is room again"},
+	{},
+};
+
 static const struct schema_row root_rows[] = {
 	{"hostname", SCHEMA_HOSTNAME, FIELD(config, hostname), .required = true,
 	 .help = "greeting, Received, Message-ID domain"},
@@ -491,6 +595,9 @@ static const struct schema_row root_rows[] = {
 	{"auth", SCHEMA_MAP, FIELD(config, auth), .rows = auth_rows, .help = "who may submit"},
 	{"submission", SCHEMA_MAP, FIELD(config, submission), .rows = submission_rows,
 	 .help = "what clients may send"},
+	{"limits", SCHEMA_MAP, LIST(config, class, class_count), .rows = class_rows,
+	 .reloadable = true,
+	 .help = "of users, tenants and addresses; the first class that matches holds"},
 	{"spool", SCHEMA_MAP, FIELD(config, spool), .rows = spool_rows,
 	 .help = "where acknowledged messages live"},
 	{"relay", SCHEMA_MAP, FIELD(config, relay), .required = true, .rows = relay_rows,

@@ -22,6 +22,7 @@ enum schema_type {
 	SCHEMA_SIZE,     /* uint64_t bytes */
 	SCHEMA_TIME,     /* uint64_t microseconds */
 	SCHEMA_RATE,     /* struct config_rate */
+	SCHEMA_VOLUME,   /* struct config_rate of bytes */
 	SCHEMA_CHOICE,   /* an enum */
 	SCHEMA_CHOICES,  /* uint32_t of 1 << value */
 	SCHEMA_ADDRESS,  /* struct ip_addr */

@@ -1,10 +1,17 @@
 /* settings.c - the configuration in the words of each layer */
 #include "control/settings.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { QUEUE_ENTRIES = 1 << 20 };
+
+/* Clients spread over the workers: each gives its share. */
+static struct tls_rate share(const struct config_rate *r, unsigned workers)
+{
+	return (struct tls_rate){.count = r->count, .per_us = r->per_us * workers};
+}
 
 void settings_tls(const struct config *c, struct tls_settings *out)
 {
@@ -30,6 +37,15 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.ticket_secret = c->tls.tickets.secret,
 		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,
 		.client_ca = c->tls.client_ca,
+		.budget =
+			{
+				.per_network = share(&c->tls.handshakes.per_network,
+						     c->dataplane.worker_count),
+				.per_name = share(&c->tls.handshakes.per_name,
+						  c->dataplane.worker_count),
+				.queue = (unsigned)c->tls.handshakes.queue,
+				.deadline_us = c->tls.handshakes.deadline_us,
+			},
 		.threads = (unsigned)c->tls.threads,
 		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
@@ -55,7 +71,7 @@ void settings_auth(const struct config *c, struct auth_config *out)
 	snprintf(out->tokens.user_claim, sizeof(out->tokens.user_claim), "%s", o->user_claim);
 }
 
-/* REQUIRETLS can only be promised then (RFC 8689 section 4.2.1). */
+/* REQUIRETLS can only be promised then (RFC 8689). */
 static bool every_hop_verified(const struct config *c)
 {
 	for (unsigned i = 0; i < c->relay.pool_count; i++) {
@@ -65,6 +81,65 @@ static bool every_hop_verified(const struct config *c)
 		}
 	}
 	return true;
+}
+
+static struct quota_rate rate_of(const struct config_rate *r, uint64_t unit)
+{
+	return (struct quota_rate){
+		.count = r->per_us != 0 ? (r->count + unit - 1) / unit : 0,
+		.per_us = r->per_us,
+	};
+}
+
+static void quota_of(const struct config_quota *q, enum smtp_subject i, struct smtp_class *k)
+{
+	k->sessions[i] = (uint32_t)q->sessions;
+	k->rate[i][SMTP_MESSAGES] = rate_of(&q->messages, 1);
+	k->rate[i][SMTP_RECIPIENTS] = rate_of(&q->recipients, 1);
+	k->rate[i][SMTP_OCTETS] = rate_of(&q->octets, 1024);
+}
+
+static void names_of(const char (*names)[CONFIG_CLASS_BYTES], unsigned n, char *out)
+{
+	size_t at = 0;
+
+	out[0] = '\0';
+	for (unsigned i = 0; i < n; i++)
+		at += (size_t)snprintf(out + at, SMTP_CLASS_LIST - at, "%s%s", i > 0 ? "," : "",
+				       names[i]);
+}
+
+static_assert(CONFIG_CLASS_NAMES * CONFIG_CLASS_BYTES <= SMTP_CLASS_LIST, "the lists fit");
+static_assert((int)CONFIG_CLASSES < (int)SMTP_CLASSES, "the classes fit");
+
+/* What submission.rates says holds where the class says nothing. */
+static void inherit_rates(const struct config_submission *s, struct smtp_class *k)
+{
+	struct quota_rate *messages = &k->rate[SMTP_USER][SMTP_MESSAGES],
+			  *recipients = &k->rate[SMTP_USER][SMTP_RECIPIENTS];
+
+	if (messages->count == 0)
+		*messages = rate_of(&s->messages_per_user, 1);
+	if (recipients->count == 0)
+		*recipients = rate_of(&s->recipients_per_user, 1);
+}
+
+static void class_settings(const struct config_class *c, struct smtp_class *k)
+{
+	*k = (struct smtp_class){
+		.max_message_size = c->max_message_size,
+		.max_recipients = (uint32_t)c->max_recipients,
+		.max_messages = (uint32_t)c->max_messages,
+		.weight = (uint32_t)c->weight,
+		.permanent = c->reply == CONFIG_LIMIT_PERMANENT,
+		.retry_after_us = c->retry_after_us,
+	};
+	snprintf(k->name, sizeof(k->name), "%s", c->name);
+	names_of(c->user, c->user_count, k->users);
+	names_of(c->tenant, c->tenant_count, k->tenants);
+	quota_of(&c->of_tenant, SMTP_TENANT, k);
+	quota_of(&c->of_user, SMTP_USER, k);
+	quota_of(&c->of_address, SMTP_ADDRESS, k);
 }
 
 void settings_smtp(const struct config *c, struct smtp_config *out)
@@ -96,6 +171,12 @@ void settings_smtp(const struct config *c, struct smtp_config *out)
 	};
 
 	snprintf(out->hostname, sizeof(out->hostname), "%s", c->hostname);
+	/* one for everybody behind them */
+	out->n_classes = c->class_count + 1;
+	for (unsigned i = 0; i < c->class_count; i++)
+		class_settings(&c->class[i], &out -> classes[i]);
+	for (unsigned i = 0; i < out->n_classes; i++)
+		inherit_rates(&c->submission, &out->classes[i]);
 	snprintf(out->qualify, sizeof(out->qualify), "%s", c->submission.qualify);
 	for (unsigned i = 0; i < out->n_exempt; i++) {
 		out->exempt[i].addr = c->dataplane.limits.exempt[i].addr;

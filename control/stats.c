@@ -18,6 +18,11 @@ struct set {
 	int worker;
 };
 
+struct histograms {
+	struct stats_histogram *at;
+	unsigned n;
+};
+
 struct command {
 	const char *name, *help;
 	stats_command *make;
@@ -28,6 +33,7 @@ struct command {
 struct stats {
 	struct set *set;
 	unsigned sets;
+	struct histograms histograms;
 	struct command *command;
 	unsigned commands;
 	pthread_mutex_t running; /* one command at a time */
@@ -55,6 +61,7 @@ void stats_destroy(struct stats *s)
 {
 	pthread_mutex_destroy(&s->running);
 	free(s->set);
+	free(s->histograms.at);
 	free(s->command);
 	free(s);
 }
@@ -84,6 +91,18 @@ int stats_gauge(struct stats *s, const struct counter_desc *desc, uint64_t (*rea
 	struct set set = {.desc = desc, .count = 1, .read = read, .arg = arg, .worker = worker};
 
 	return add_set(s, &set);
+}
+
+int stats_add_histogram(struct stats *s, const struct stats_histogram *h)
+{
+	struct histograms *all = &s->histograms;
+	struct stats_histogram *grown = reallocarray(all->at, all->n + 1, sizeof(*grown));
+
+	if (grown == NULL)
+		return -ENOMEM;
+	all->at = grown;
+	all->at[all->n++] = *h;
+	return 0;
 }
 
 int stats_provide(struct stats *s, const char *name, const char *help, stats_command *make,
@@ -215,6 +234,44 @@ static void print_samples(const struct stats *s, unsigned first, unsigned i, FIL
 	}
 }
 
+static void print_histogram(const struct stats_histogram *h, FILE *f)
+{
+	uint64_t total = 0;
+
+	for (unsigned i = 0; i <= h->n; i++) {
+		total += counter_read(&h->bucket[i]);
+		fprintf(f, "postern_%s_bucket{%s=\"%s\",worker=\"%d\",le=\"", h->desc->name,
+			h->label, h->value, h->worker);
+		if (i < h->n)
+			fprintf(f, "%" PRIu64 "\"} %" PRIu64 "\n", h->bounds[i], total);
+		else
+			fprintf(f, "+Inf\"} %" PRIu64 "\n", total);
+	}
+	fprintf(f, "postern_%s_sum{%s=\"%s\",worker=\"%d\"} %" PRIu64 "\n", h->desc->name, h->label,
+		h->value, h->worker, counter_read(h->sum));
+	fprintf(f, "postern_%s_count{%s=\"%s\",worker=\"%d\"} %" PRIu64 "\n", h->desc->name,
+		h->label, h->value, h->worker, total);
+}
+
+static void print_histograms(const struct stats *s, FILE *f)
+{
+	const struct histograms *all = &s->histograms;
+
+	for (unsigned i = 0; i < all->n; i++) {
+		const struct counter_desc *d = all->at[i].desc;
+		bool first = true;
+		for (unsigned k = 0; k < i; k++)
+			first &= all->at[k].desc != d;
+		if (!first)
+			continue;
+		fprintf(f, "# HELP postern_%s %s (%s)\n# TYPE postern_%s histogram\n", d->name,
+			d->help, d->unit, d->name);
+		for (unsigned k = i; k < all->n; k++)
+			if (all->at[k].desc == d)
+				print_histogram(&all->at[k], f);
+	}
+}
+
 char *stats_prometheus(struct stats *s, size_t *bytes)
 {
 	char *text = NULL;
@@ -225,6 +282,7 @@ char *stats_prometheus(struct stats *s, size_t *bytes)
 	for (unsigned i = 0; i < s->sets; i++)
 		for (unsigned k = 0; first_of_its_table(s, i) && k < s->set[i].count; k++)
 			print_samples(s, i, k, f);
+	print_histograms(s, f);
 	if (fclose(f) != 0) {
 		free(text);
 		return NULL;

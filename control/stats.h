@@ -35,6 +35,19 @@ int stats_add(struct stats *s, const struct counter_desc *desc, unsigned count,
 int stats_gauge(struct stats *s, const struct counter_desc *desc, uint64_t (*read)(void *arg),
 		void *arg, int worker);
 
+/* Observations by size: bounds[n] in ascending order, bucket[n + 1] and sum written by their owner.
+ * Shown as postern_NAME with label="value"; histograms with the same desc are one metric.
+ * All that is passed is borrowed. */
+struct stats_histogram {
+	const struct counter_desc *desc;
+	const char *label, *value;
+	const uint64_t *bounds;
+	unsigned n;
+	const uint64_t *bucket, *sum;
+	int worker;
+};
+int stats_add_histogram(struct stats *s, const struct stats_histogram *h);
+
 typedef json_t *stats_command(void *arg, const json_t *request, char *error, size_t error_bytes);
 int stats_provide(struct stats *s, const char *name, const char *help, stats_command *make,
 		  void *arg);

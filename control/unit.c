@@ -208,6 +208,35 @@ void unit_destroy(struct unit *u)
 	*u = (struct unit){0};
 }
 
+static int register_costs(struct unit *u, struct stats *stats)
+{
+	static const struct counter_desc desc = {"tls_handshake_cpu_us", "microseconds",
+						 "CPU time of a server handshake on its thread"};
+	static const char *const kinds[TLS_KINDS] = {
+		[TLS_FULL_ECDSA] = "full_ecdsa",
+		[TLS_FULL_RSA] = "full_rsa",
+		[TLS_RESUMED_1_3] = "resumed_1_3",
+		[TLS_RESUMED_1_2] = "resumed_1_2",
+	};
+	const struct tls_cost *costs = tls_costs(u->tls);
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < TLS_KINDS; i++) {
+		struct stats_histogram h = {
+			.desc = &desc,
+			.label = "kind",
+			.value = kinds[i],
+			.bounds = tls_cost_bounds_us,
+			.n = TLS_COST_BUCKETS - 1,
+			.bucket = costs[i].bucket,
+			.sum = &costs[i].sum_us,
+			.worker = (int)u->worker->shard.index,
+		};
+		rc = stats_add_histogram(stats, &h);
+	}
+	return rc;
+}
+
 int unit_register(struct unit *u, struct stats *stats)
 {
 	const struct {
@@ -230,7 +259,7 @@ int unit_register(struct unit *u, struct stats *stats)
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return register_costs(u, stats);
 }
 
 void unit_drain(struct unit *u)

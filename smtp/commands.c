@@ -42,6 +42,10 @@ static void run_starttls(struct smtp_session *s, struct text arguments)
 		session_finish(s, REPLY_UNEXPECTED);
 		return;
 	}
+	if (conn_over_budget(&s->conn)) {
+		session_finish(s, REPLY_TOO_MANY_HANDSHAKES);
+		return;
+	}
 	if (!conn_may_secure(&s->conn)) {
 		session_reply(s, REPLY_STARTTLS_LATER, NULL);
 		return;
@@ -173,6 +177,28 @@ static bool needs_met(struct smtp_session *s, const struct command *c, struct te
 	return false;
 }
 
+/* The command of that name, or NULL. */
+static const struct command *find(struct text verb)
+{
+	for (unsigned i = 0; i < COMMANDS; i++) {
+		if (text_is(verb, commands[i].verb))
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static void unknown(struct smtp_session *s, bool too_long)
+{
+	/* a client that sends its message although DATA was refused: lines of it that look like
+	 * commands must not become any */
+	if (s->data_refused) {
+		smtp_count(s->worker, smtp_data_as_commands);
+		session_finish(s, REPLY_UNEXPECTED);
+		return;
+	}
+	session_error(s, too_long ? REPLY_LINE_TOO_LONG : REPLY_UNKNOWN, NULL);
+}
+
 void command_line(struct smtp_session *s, const char *line, size_t n)
 {
 	struct text rest = {line, n};
@@ -183,18 +209,13 @@ void command_line(struct smtp_session *s, const char *line, size_t n)
 	struct text verb = text_word(&rest);
 	if (foreign_protocol(s, verb))
 		return;
-	for (unsigned i = 0; i < COMMANDS; i++) {
-		if (!text_is(verb, commands[i].verb))
-			continue;
-		/* only AUTH may be longer than a command (RFC 4954 section 4) */
-		if (n > COMMAND_LINE && commands[i].run != run_auth)
-			break;
-		if (needs_met(s, &commands[i], rest))
-			commands[i].run(s, rest);
+	const struct command *c = find(verb);
+	/* only AUTH may be longer than a command (RFC 4954 section 4) */
+	if (c == NULL || (n > COMMAND_LINE && c->run != run_auth)) {
+		unknown(s, n > COMMAND_LINE);
 		return;
 	}
-	if (n > COMMAND_LINE)
-		session_error(s, REPLY_LINE_TOO_LONG, NULL);
-	else
-		session_error(s, REPLY_UNKNOWN, NULL);
+	if (needs_met(s, c, rest))
+		c->run(s, rest);
+	s->data_refused = c->run == run_data && s->phase == PHASE_COMMAND;
 }

@@ -90,12 +90,15 @@ static size_t after_cr(struct content *c, uint8_t o, uint8_t *out)
 {
 	if (o == '\n') {
 		bool dropped = c->header.open && c->header.dropping;
+		c->line_doubtful = c->cr_twice;
+		c->cr_twice = false;
 		line_end(c);
 		c->state = CONTENT_LINE_START;
 		out[0] = '\n';
 		return !dropped;
 	}
 	c->lone_cr = true;
+	c->cr_twice = o == '\r';
 	c->line_bytes++;
 	return in_text(c, o, out);
 }

@@ -42,6 +42,9 @@ struct content {
 	struct content_rules rules;
 	enum content_state state;
 	bool lone_cr, lone_lf, nul, long_line;
+	/* CR CR LF ended the line before: whoever sees no line end there sees no end of data behind
+	 */
+	bool cr_twice, line_doubtful;
 	uint64_t line_bytes; /* of the line under way */
 	struct header header;
 };

@@ -27,11 +27,18 @@
 	X(smtp, auth_failed, "logins", "refused logins")                                          \
 	X(smtp, auth_overloaded, "logins", "logins put off (454 4.7.0)")                          \
 	X(smtp, auth_too_many, "sessions", "sessions closed after too many refused logins")       \
+	X(smtp, limited_tenant, "refusals", "what a limit of the tenant refused")                 \
+	X(smtp, limited_user, "refusals", "what a limit of the user refused")                     \
+	X(smtp, limited_address, "refusals", "what a limit of the address refused")               \
+	X(smtp, limits_no_cell, "times", "a limit not applied: its table was full")               \
 	X(smtp, messages, "messages", "messages answered 250")                                    \
 	X(smtp, message_bytes, "bytes", "octets of these messages, as stored")                    \
 	X(smtp, recipients, "recipients", "recipients of these messages")                         \
 	X(smtp, message_too_big, "messages", "messages refused for their size (552)")             \
 	X(smtp, message_bare_newline, "messages", "messages refused for a lone CR, LF or NUL")    \
+	X(smtp, doubtful_end, "sessions", "sessions closed: CR CR LF before the end of data")     \
+	X(smtp, data_as_commands, "sessions",                                                     \
+	  "sessions closed: message text sent after DATA was refused")                            \
 	X(smtp, message_long_line, "messages", "messages refused: a line over 998 octets")        \
 	X(smtp, message_header_utf8, "messages",                                                  \
 	  "messages refused: non-ASCII header without SMTPUTF8, or no UTF-8")                     \

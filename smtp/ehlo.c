@@ -2,6 +2,7 @@
 #include "base/date.h"
 #include "smtp/internal.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +19,7 @@ uint32_t session_offers(const struct smtp_session *s)
 	/* RFC 3030 section 3: only together */
 	if ((offers & SMTP_EXT_BIT(CHUNKING)) == 0)
 		offers &= ~SMTP_EXT_BIT(BINARYMIME);
-	/* RFC 8689 section 2: only under TLS, and only where the promise can be kept */
+	/* RFC 8689: only under TLS, and only where the promise can be kept */
 	if (!conn_is_secure(&s->conn) || !c->require_tls_onward)
 		offers &= ~SMTP_EXT_BIT(REQUIRETLS);
 	if (c->max_hold_us == 0)
@@ -63,9 +64,10 @@ __attribute__((format(printf, 2, 3))) static void line(struct lines *l, const ch
 	l->n += (size_t)vsnprintf(l->text + l->n, sizeof(l->text) - l->n, fmt, ap);
 	va_end(ap);
 	l->n += (size_t)snprintf(l->text + l->n, sizeof(l->text) - l->n, "\r\n");
+	assert(l->n < sizeof(l->text)); /* every text in it has its bound */
 }
 
-/* RFC 4865 section 4: the longest hold, in seconds and as a time. */
+/* RFC 4865: the longest hold, in seconds and as a time. */
 static void future_release(struct lines *l, const struct smtp_worker *w)
 {
 	uint64_t most_s = w->config->max_hold_us / 1000000;
@@ -78,15 +80,15 @@ static void future_release(struct lines *l, const struct smtp_worker *w)
 	     tm.tm_sec);
 }
 
-/* RFC 9422 section 3: never less than what is enforced. */
-static void limits(struct lines *l, const struct smtp_worker *w)
+/* RFC 9422: never less than what is enforced. */
+static void limits(struct lines *l, const struct smtp_session *s)
 {
-	const struct smtp_config *c = w->config;
+	uint32_t most = session_max_messages(s);
 	char mails[32] = "";
 
-	if (c->max_messages > 0)
-		snprintf(mails, sizeof(mails), " MAILMAX=%u", c->max_messages);
-	line(l, "LIMITS RCPTMAX=%u%s", c->max_recipients, mails);
+	if (most > 0)
+		snprintf(mails, sizeof(mails), " MAILMAX=%u", most);
+	line(l, "LIMITS RCPTMAX=%u%s", session_max_recipients(s), mails);
 }
 
 void run_ehlo(struct smtp_session *s, struct text arguments)
@@ -105,7 +107,7 @@ void run_ehlo(struct smtp_session *s, struct text arguments)
 	uint32_t offers = session_offers(s);
 	line(&l, "%s", c->hostname);
 	line(&l, "PIPELINING");
-	line(&l, "SIZE %llu", (unsigned long long)c->max_message_size);
+	line(&l, "SIZE %llu", (unsigned long long)session_max_size(s));
 	line(&l, "8BITMIME");
 	if (!secure)
 		line(&l, "STARTTLS");
@@ -117,7 +119,7 @@ void run_ehlo(struct smtp_session *s, struct text arguments)
 		if (i == SMTP_EXT_FUTURERELEASE)
 			future_release(&l, s->worker);
 		else if (i == SMTP_EXT_LIMITS)
-			limits(&l, s->worker);
+			limits(&l, s);
 		else
 			line(&l, "%s", keywords[i]);
 	}

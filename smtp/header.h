@@ -6,7 +6,7 @@
  * could be Bcc, and lets a Bcc field vanish when told so.
  *
  * Owner: embedded in struct content.  Runs on: any thread; pure.
- * Source: RFC 5322 sections 2.2, 3.6, 4.5; RFC 6532; RFC 8689 section 5.
+ * Source: RFC 5322 sections 2.2, 3.6, 4.5; RFC 6532; RFC 8689.
  */
 #ifndef SMTP_HEADER_H
 #define SMTP_HEADER_H

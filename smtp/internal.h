@@ -26,6 +26,7 @@ enum {
 	RECEIVED_LIMIT = 100,
 	RECEIVE_WINDOW = 20 << 10, /* before and between messages: a whole TLS record fits */
 	DATA_WINDOW = 128 << 10,
+	SENDER_PLACES = 64,  /* told apart when windows are shared out */
 	RETRY_US = 10000,    /* look again for a chunk */
 	RELIEF_PERCENT = 70, /* of the pool: bodies go to the spool before windows stop at 80 */
 	CLOSE_GRACE_US = 5000000,
@@ -61,6 +62,8 @@ struct transaction {
 	struct content content;
 	struct chunk *first, *last; /* decoded body not yet given to the spool */
 	uint64_t held, body_bytes;  /* octets in these chunks; in all */
+	uint64_t max_bytes;         /* that the user may send */
+	uint64_t charged;           /* octets taken from the limits */
 	unsigned appends;           /* in flight */
 	int failure;                /* first -errno of an append */
 	bool large, too_big, started_data, committing;
@@ -111,17 +114,29 @@ struct smtp_session {
 	uint16_t peer_port;
 	bool greeted, extended; /* HELO or EHLO; EHLO */
 	bool authenticated, discarding_line, bad_line, counted, quitting, auth_refused;
-	bool grace; /* closing: the time for the last reply is running */
+	bool data_refused; /* the last command was a DATA that was refused */
+	bool grace;        /* closing: the time for the last reply is running */
 	uint8_t errors, auth_failures;
 	uint32_t messages, mails; /* accepted; MAIL commands taken */
 	char mechanism[24];       /* of the last AUTH */
 	char helo[256];
 	char user[AUTH_USER_BYTES];
-	char addresses[512]; /* that the user may send as; see mailbox_in_list() */
+	uint64_t inside[SMTP_SUBJECTS]; /* counts that hold this session; 0: none */
+	struct list sending;            /* in worker->sending while data comes */
+	uint8_t place;                  /* of its sender then */
+};
+
+/* Who sends message data on a worker now: a tenant, or a user without one. */
+struct sender {
+	uint64_t key;
+	unsigned sessions;
+	uint32_t weight;
+	bool used; /* once: looking for a key goes on behind it */
 };
 
 struct smtp_shared {
 	struct smtp_config config;
+	struct quota_table *quotas;
 	struct siphash_key key;
 	_Atomic uint32_t sessions;
 	_Atomic uint32_t *by_address; /* two hashes a peer; the smaller count is believed */
@@ -133,6 +148,11 @@ struct smtp_worker {
 	const struct smtp_config *config;
 	struct shard *shard;
 	struct slab *sessions, *transactions, *appends, *logins;
+	struct list sending; /* sessions in a data phase */
+	struct sender senders[SENDER_PLACES];
+	uint64_t sending_weight;
+	struct timer shares; /* armed while there are some */
+	struct timer sweep;  /* worker 0: of the quotas */
 	struct timer relief; /* armed while the pool is under pressure and bodies lie in it */
 	bool draining;
 	unsigned spool_pending;
@@ -150,6 +170,26 @@ enum admission { ADMIT, ADMIT_TOO_MANY, ADMIT_ADDRESS, ADMIT_MEMORY };
 enum admission limits_enter(struct smtp_worker *w, const struct ip_addr *peer);
 void limits_leave(struct smtp_worker *w, const struct ip_addr *peer);
 
+/* policy.c */
+const struct smtp_class *session_class(const struct smtp_session *s);
+uint64_t session_max_size(const struct smtp_session *s);
+uint32_t session_max_recipients(const struct smtp_session *s);
+uint32_t session_max_messages(const struct smtp_session *s); /* 0: no limit */
+/* After the login, and at the session's end.  false: too many, 421 is answered. */
+bool policy_enter(struct smtp_session *s);
+void policy_leave(struct smtp_session *s);
+/* A message, a recipient; false: over a limit, answered. */
+bool policy_mail(struct smtp_session *s);
+bool policy_recipient(struct smtp_session *s);
+void policy_content(struct smtp_session *s, uint64_t octets);
+/* The message of the transaction does not count after all. */
+void policy_forget(const struct transaction *tx);
+
+/* fair.c: the receive window of message data, from its beginning to its end */
+void fair_begin(struct smtp_session *s);
+void fair_end(struct smtp_session *s);
+void fair_again(struct timer *t);
+
 /* session.c */
 void session_reply(struct smtp_session *s, enum smtp_reply r, const char *arg);
 void session_reply_raw(struct smtp_session *s, const char *text, size_t n);
@@ -161,6 +201,9 @@ void session_finish(struct smtp_session *s, enum smtp_reply r);
 void session_run(struct smtp_session *s);
 void session_arm_deadline(struct smtp_session *s);
 void session_pause(struct smtp_session *s, uint64_t us);
+
+/* input.c: takes up one line, or a piece of data; false: nothing more to do now */
+bool input_step(struct smtp_session *s);
 
 /* commands.c */
 void command_line(struct smtp_session *s, const char *line, size_t n);
@@ -184,6 +227,9 @@ void chunk_over(struct smtp_session *s);
 bool verdict_refuses(struct transaction *tx, bool final);
 /* The user may send as this address. */
 bool sender_is_own(const struct smtp_session *s, struct text address);
+/* Every author in the header is; what cannot be read is not.  offender: the first that is not,
+ * empty when it is the field itself. */
+bool authors_are_own(const struct transaction *tx, struct text *offender);
 
 /* sasl.c */
 bool sasl_offers(const struct smtp_session *s, enum smtp_mechanism id);

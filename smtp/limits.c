@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-enum { ADDRESS_SLOTS = 1 << 16, MEMORY_PERCENT = 90, SYN_PERCENT = 95 };
+enum { ADDRESS_SLOTS = 1 << 16, QUOTA_CELLS = 1 << 18, MEMORY_PERCENT = 90, SYN_PERCENT = 95 };
 
 struct smtp_shared *smtp_shared_create(const struct smtp_config *c)
 {
@@ -14,7 +14,9 @@ struct smtp_shared *smtp_shared_create(const struct smtp_config *c)
 		return NULL;
 	s->config = *c;
 	s->by_address = calloc(ADDRESS_SLOTS, sizeof(*s->by_address));
-	if (s->by_address == NULL || getrandom(&s->key, sizeof(s->key), 0) != sizeof(s->key)) {
+	s->quotas = quota_create(QUOTA_CELLS);
+	if (s->by_address == NULL || s->quotas == NULL ||
+	    getrandom(&s->key, sizeof(s->key), 0) != sizeof(s->key)) {
 		smtp_shared_destroy(s);
 		return NULL;
 	}
@@ -26,6 +28,7 @@ void smtp_shared_destroy(struct smtp_shared *s)
 	if (s == NULL)
 		return;
 	free(s->by_address);
+	quota_destroy(s->quotas);
 	free(s);
 }
 

@@ -57,10 +57,9 @@ static bool size_fits(struct smtp_session *s, uint64_t size)
 	struct spool_status st;
 	char limit[24];
 
-	if (size > w->config->max_message_size) {
+	if (size > session_max_size(s)) {
 		smtp_count(w, smtp_message_too_big);
-		snprintf(limit, sizeof(limit), "%llu",
-			 (unsigned long long)w->config->max_message_size);
+		snprintf(limit, sizeof(limit), "%llu", (unsigned long long)session_max_size(s));
 		session_reply(s, REPLY_TOO_BIG, limit);
 		return false;
 	}
@@ -86,7 +85,7 @@ static void sender_taken(struct smtp_session *s, int8_t asked, int8_t given)
 		session_reply(s, REPLY_SENDER_OK, NULL);
 		return;
 	}
-	/* RFC 6710 section 4.1: a lower priority than asked for is said so */
+	/* RFC 6710: a lower priority than asked for is said so */
 	smtp_count(s->worker, smtp_priority_clamped);
 	snprintf(text, sizeof(text), "%d", given);
 	session_reply(s, REPLY_SENDER_PRIORITY, text);
@@ -94,7 +93,7 @@ static void sender_taken(struct smtp_session *s, int8_t asked, int8_t given)
 
 static bool mails_left(struct smtp_session *s)
 {
-	uint32_t most = s->worker->config->max_messages;
+	uint32_t most = session_max_messages(s);
 
 	if (most == 0 || s->mails < most)
 		return true;
@@ -137,7 +136,7 @@ void run_mail(struct smtp_session *s, struct text arguments)
 		session_error(s, REPLY_NOT_OWN, own);
 		return;
 	}
-	if (!size_fits(s, m.size) || !mails_left(s))
+	if (!size_fits(s, m.size) || !mails_left(s) || !policy_mail(s))
 		return;
 	int8_t asked = m.priority;
 	m.priority = asked > c->max_priority ? c->max_priority : asked;
@@ -189,26 +188,17 @@ void run_rcpt(struct smtp_session *s, struct text arguments)
 		parameter_refused(s, pf, keyword);
 		return;
 	}
-	if (s->tx->recipients >= s->worker->config->max_recipients) {
+	if (s->tx->recipients >= session_max_recipients(s)) {
 		session_reply(s, REPLY_TOO_MANY_RECIPIENTS, NULL);
 		return;
 	}
+	if (!policy_recipient(s))
+		return;
 	int rc = transaction_recipient(s->tx, p.mailbox, &r);
 	if (rc == -EINVAL)
 		session_error(s, REPLY_BAD_RECIPIENT, path_fault_text(PATH_SYNTAX));
 	else
 		session_reply(s, rc < 0 ? REPLY_TOO_MANY_RECIPIENTS : REPLY_RECIPIENT_OK, NULL);
-}
-
-/* A window is a promise: those of all sessions together must leave room for the bodies, or
- * streams fill the pool with octets that no session finds a chunk to take up. */
-static uint32_t data_window(const struct smtp_worker *w)
-{
-	size_t share = chunk_pool_bytes(w->shard->chunks) / 4 / slab_used(w->sessions);
-
-	return share > DATA_WINDOW      ? DATA_WINDOW
-	       : share < RECEIVE_WINDOW ? RECEIVE_WINDOW
-					: (uint32_t)share;
 }
 
 static void begin_data(struct smtp_session *s, enum phase phase)
@@ -217,7 +207,7 @@ static void begin_data(struct smtp_session *s, enum phase phase)
 	s->data_bytes = 0;
 	s->phase = phase;
 	if (s->authenticated)
-		stream_set_receive_limit(s->conn.stream, data_window(s->worker));
+		fair_begin(s);
 }
 
 void run_data(struct smtp_session *s, struct text arguments)
@@ -316,7 +306,7 @@ void chunk_over(struct smtp_session *s)
 	char text[24];
 
 	s->phase = PHASE_COMMAND;
-	stream_set_receive_limit(s->conn.stream, RECEIVE_WINDOW);
+	fair_end(s);
 	if (s->chunk.discard) {
 		discarded_over(s);
 		return;

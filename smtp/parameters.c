@@ -10,8 +10,8 @@
 enum {
 	SIZE_DIGITS = 20,
 	SECONDS_DIGITS = 9,
-	ENVID_MAX = 100, /* RFC 3461 section 5.4 */
-	ORCPT_MAX = 500, /* RFC 3461 section 5.4 */
+	ENVID_MAX = 100, /* RFC 3461 */
+	ORCPT_MAX = 500, /* RFC 3461 */
 	PRIORITY_MAX = 9,
 };
 
@@ -235,7 +235,7 @@ static enum parameter_fault read_holduntil(struct text v, struct reading *r)
 	return read_date_time(v, &until_s) ? hold_until(r, until_s) : PARAMETER_SYNTAX;
 }
 
-/* [+-] 1*9DIGIT ";" R or N, "T" or nothing (RFC 2852 section 4). */
+/* [+-] 1*9DIGIT ";" R or N, "T" or nothing (RFC 2852). */
 static enum parameter_fault read_by(struct text v, struct reading *r)
 {
 	const char *semicolon = memchr(v.at, ';', v.n);
@@ -413,7 +413,7 @@ enum parameter_fault parse_mail_parameters(struct text rest, const struct parame
 
 	*m = (struct mail_parameters){0};
 	enum parameter_fault f = read_all(rest, &r, keyword);
-	/* the deadline counts from the release (RFC 4865 section 4.2.1) */
+	/* the deadline counts from the release (RFC 4865) */
 	bool held = m->hold_until_s > rules->now_s;
 	if (m->by != ENVELOPE_BY_NONE)
 		m->by_at_s = (held ? m->hold_until_s : rules->now_s) + r.by_in_s;

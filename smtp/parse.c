@@ -192,10 +192,10 @@ enum path_fault parse_path(struct text *rest, const char *keyword, bool null_all
 		return PATH_SYNTAX;
 	t.at++;
 	t.n--;
-	if (!utf8_valid(t, &p->utf8))
-		return PATH_NOT_UTF8;
-	if (!find_close(t, &close) || !utf8_valid((struct text){t.at, close}, &p->utf8))
+	if (!find_close(t, &close))
 		return PATH_SYNTAX;
+	if (!utf8_valid((struct text){t.at, close}, &p->utf8))
+		return PATH_NOT_UTF8;
 	*rest = (struct text){t.at + close + 1, t.n - close - 1};
 	if (rest->n > 0 && *rest->at != ' ')
 		return PATH_SYNTAX;

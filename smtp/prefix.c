@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 struct writer {
 	char *at;
@@ -80,6 +81,38 @@ static void put_received(struct writer *w, const struct transaction *tx)
 	put(w, "\r\n");
 }
 
+/* The address that stands for the user; false: there is none that a header can hold. */
+static bool user_address(const struct transaction *tx, char *out, size_t room)
+{
+	const struct smtp_session *s = tx->session;
+	const struct smtp_config *c = s->worker->config;
+	char path[SMTP_HOSTNAME + AUTH_USER_BYTES + 16];
+	struct path p;
+
+	if (strchr(s->user, '@') != NULL)
+		snprintf(out, room, "%s", s->user);
+	else
+		snprintf(out, room, "%s@%s", s->user,
+			 c->qualify[0] != '\0' ? c->qualify : c->hostname);
+	int n = snprintf(path, sizeof(path), "FROM:<%s>", out);
+	struct text t = {path, (size_t)n};
+	return parse_path(&t, "FROM:", false, &p) == PATH_OK && t.n == 0 &&
+	       (!p.utf8 || tx->parameters.smtputf8);
+}
+
+/* RFC 6409 section 8.1: who has sent it, when its author is somebody else. */
+static void put_sender(struct writer *w, const struct transaction *tx)
+{
+	const struct header *h = &tx->content.header;
+	char address[SMTP_HOSTNAME + AUTH_USER_BYTES];
+	struct text offender;
+
+	if (tx->worker->config->add_sender && h->count[HEADER_FROM] > 0 &&
+	    h->count[HEADER_SENDER] == 0 && !authors_are_own(tx, &offender) &&
+	    user_address(tx, address, sizeof(address)))
+		put(w, "Sender: <%s>\r\n", address);
+}
+
 size_t prefix_build(const struct transaction *tx, char *out, size_t room)
 {
 	struct writer w = {.at = out, .room = room};
@@ -95,6 +128,7 @@ size_t prefix_build(const struct transaction *tx, char *out, size_t room)
 	if (tx->content.header.count[HEADER_MESSAGE_ID] == 0)
 		put(&w, "Message-ID: <%s.%08x@%s>\r\n", spool_id_text(tx->id, id),
 		    (unsigned)shard_random(worker->shard), worker->config->hostname);
+	put_sender(&w, tx);
 	/* text that begins without a header is all body */
 	if (tx->content.header.absent)
 		put(&w, "\r\n");

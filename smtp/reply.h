@@ -27,10 +27,14 @@
 	X(TIMEOUT, 421, "4.4.2", "%s timed out waiting for you")                               \
 	X(TOO_MANY_ERRORS, 421, "4.7.0", "%s too many errors")                                 \
 	X(UNEXPECTED, 421, "4.7.0", "%s unexpected data, closing connection")                  \
+	X(TOO_MANY_HANDSHAKES, 421, "4.7.0", "%s too many TLS handshakes from your network")   \
 	X(TOO_MANY_LOGINS, 421, "4.7.0", "%s too many refused logins")                         \
 	X(TOO_MANY_MESSAGES, 421, "4.7.0", "%s too many messages in this session")             \
+	X(LIMIT_SESSIONS, 421, "4.7.0", "%s")                                                  \
+	X(LIMIT, 450, "4.7.1", "limit of %s")                                                  \
 	X(SPOOL_FAILED, 451, "4.3.0", "message could not be stored, try again later")          \
 	X(NO_SPACE, 452, "4.3.1", "no space for this message, try again later")                \
+	X(LIMIT_RECIPIENTS, 452, "4.5.3", "limit of %s")                                       \
 	X(TOO_MANY_RECIPIENTS, 452, "4.5.3", "too many recipients")                            \
 	X(STARTTLS_LATER, 454, "4.7.0", "TLS not available now")                               \
 	X(AUTH_LATER, 454, "4.7.0", "cannot check the password now, try again later")          \
@@ -52,6 +56,7 @@
 	X(AUTH_NEEDS_TLS, 538, "5.7.11", "encryption required for authentication")             \
 	X(NOT_OWN, 550, "5.7.1", "%s is not an address of yours")                              \
 	X(CONTENT_LINE_ENDS, 550, "5.6.0", "message holds a lone CR, lone LF or NUL: refused") \
+	X(LIMIT_PERMANENT, 550, "5.7.1", "limit of %s")                                        \
 	X(TOO_BIG, 552, "5.3.4", "message exceeds the limit of %s octets")                     \
 	X(NEEDS_UTF8, 553, "5.6.7", "non-ASCII address without the SMTPUTF8 parameter")        \
 	X(HEADER_TOO_BIG, 552, "5.3.4", "header exceeds the limit of %s octets")               \

@@ -120,6 +120,8 @@ void sasl_succeed(struct smtp_session *s)
 	sasl_end(s);
 	s->phase = PHASE_COMMAND;
 	conn_forget_peer(&s->conn);
+	if (!policy_enter(s))
+		return;
 	session_reply(s, REPLY_AUTH_OK, NULL);
 }
 

@@ -19,6 +19,7 @@
 #include "smtp/auth/auth.h"
 #include "smtp/counters.h"
 #include "smtp/extension.h"
+#include "smtp/policy.h"
 #include "smtp/spool/spool.h"
 #include "tls/tls.h"
 
@@ -65,6 +66,8 @@ struct smtp_config {
 		uint8_t bits;
 	} exempt[SMTP_EXEMPT]; /* from sessions_per_address */
 	unsigned n_exempt;
+	struct smtp_class classes[SMTP_CLASSES]; /* the first that matches holds */
+	unsigned n_classes;
 	uint64_t tls_memory; /* bytes that OpenSSL may hold before sessions are refused */
 };
 
@@ -117,6 +120,17 @@ struct smtp_session_info {
 };
 void smtp_each_session(struct smtp_worker *w,
 		       void (*fn)(void *arg, const struct smtp_session_info *i), void *arg);
+
+/* A limit of a user or his tenant, and what of it is used.  Texts are borrowed for the call. */
+struct smtp_limit_row {
+	const char *class_name, *subject, *name, *measure;
+	uint64_t limit, used;
+	uint64_t per_us; /* 0: at a time */
+};
+/* Control thread; c: the configuration in force, now_us: of the workers' clock. */
+void smtp_limits_report(const struct smtp_shared *shared, const struct smtp_config *c,
+			const char *user, const char *tenant, uint64_t now_us,
+			void (*row)(void *arg, const struct smtp_limit_row *r), void *arg);
 
 const uint64_t *smtp_counters(const struct smtp_worker *w);
 

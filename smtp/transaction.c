@@ -81,7 +81,11 @@ struct transaction *transaction_begin(struct smtp_session *s, struct text revers
 
 	if (tx == NULL)
 		return NULL;
-	*tx = (struct transaction){.session = s, .worker = w, .handle = h, .parameters = *m};
+	*tx = (struct transaction){.session = s,
+				   .worker = w,
+				   .handle = h,
+				   .parameters = *m,
+				   .max_bytes = session_max_size(s)};
 	tx->envelope = chunk_alloc(w->shard->chunks, CHUNK_4K, false);
 	if (tx->envelope == NULL) {
 		slab_free(w->transactions, h);
@@ -184,6 +188,9 @@ static void drop_body(struct transaction *tx)
 
 void transaction_abandon(struct transaction *tx)
 {
+	/* what the spool has may still become a message */
+	if (tx->session != NULL && !tx->committing)
+		policy_forget(tx);
 	if (tx->session != NULL)
 		tx->session->tx = NULL;
 	tx->session = NULL;
@@ -254,7 +261,8 @@ void transactions_relieve(struct timer *t)
 		return;
 	for (uint32_t i = 0; i < slab_extent(w->sessions); i++) {
 		struct smtp_session *s = slab_at(w->sessions, i, NULL);
-		if (s == NULL || s->phase != PHASE_DATA)
+		/* between two chunks of BDAT a body waits as well */
+		if (s == NULL || s->tx == NULL || !s->tx->started_data || s->tx->committing)
 			continue;
 		/* what will be refused is forgotten, not stored */
 		if (s->tx->held > 0 && !s->tx->too_big && s->tx->failure == 0)
@@ -316,7 +324,7 @@ void transaction_added(struct transaction *tx, size_t n)
 	tx->last->end += (uint32_t)n;
 	tx->held += n;
 	tx->body_bytes += n;
-	if (tx->body_bytes > tx->worker->config->max_message_size)
+	if (tx->body_bytes > tx->max_bytes)
 		tx->too_big = true;
 	if (pressed(tx->worker) && !timer_armed(&tx->worker->relief))
 		timer_arm(tx->worker->shard->timers, &tx->worker->relief,
@@ -340,6 +348,10 @@ static void tell_accepted(struct transaction *tx)
 	};
 
 	smtp_count(w, smtp_messages);
+	if (tx->content.lone_lf && tx->content.rules.normalize)
+		smtp_count(w, smtp_message_normalized);
+	if (tx->content.header.bcc_removed)
+		smtp_count(w, smtp_message_bcc_removed);
 	counter_add(&w->counters[smtp_message_bytes], f.content_bytes);
 	counter_add(&w->counters[smtp_recipients], f.recipients);
 	w->env.accepted(w->env.accepted_arg, &f);
@@ -440,16 +452,24 @@ void transaction_end_of_data(struct transaction *tx)
 	struct smtp_session *s = tx->session;
 
 	s->phase = PHASE_COMMAND;
-	stream_set_receive_limit(s->conn.stream, RECEIVE_WINDOW);
+	fair_end(s);
 	finish_content(tx);
 	if (verdict_refuses(tx, true)) {
+		bool doubtful = tx->content.rules.dots && tx->content.line_doubtful;
 		transaction_abandon(tx);
+		/* what follows may be the rest of the message in its sender's eyes */
+		if (doubtful) {
+			smtp_count(s->worker, smtp_doubtful_end);
+			session_finish(s, REPLY_UNEXPECTED);
+		}
 		return;
 	}
 	const struct header *h = &tx->content.header;
-	/* RFC 8689 section 5: REQUIRETLS outweighs the field */
+	/* RFC 8689: REQUIRETLS outweighs the field */
 	if (h->tls_optional && !tx->parameters.require_tls)
 		envelope_set_tls_optional(tx->envelope->data);
+	tx->charged = tx->body_bytes;
+	policy_content(s, tx->charged);
 	int rc = submit_commit(tx);
 	if (rc < 0) {
 		session_reply(s, transaction_failure(tx->worker, rc), NULL);

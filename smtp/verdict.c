@@ -3,7 +3,7 @@
  * order.
  *
  * Source: RFC 5321 sections 2.3.8, 4.5.3.1.6, 6.3; RFC 5322 section 3.6; RFC 6409 sections 6.1 and
- * 8; RFC 6531 section 3.5; RFC 1870 section 6.3.
+ * 8; RFC 6531; RFC 1870 section 6.3.
  */
 #include "smtp/internal.h"
 #include "smtp/mailbox.h"
@@ -18,8 +18,7 @@ typedef bool reason(const struct transaction *tx, char *argument);
 
 static bool too_big(const struct transaction *tx, char *argument)
 {
-	snprintf(argument, ARGUMENT, "%llu",
-		 (unsigned long long)tx->worker->config->max_message_size);
+	snprintf(argument, ARGUMENT, "%llu", (unsigned long long)tx->max_bytes);
 	return tx->too_big;
 }
 
@@ -88,34 +87,46 @@ static bool signed_bcc(const struct transaction *tx, char *argument)
 
 bool sender_is_own(const struct smtp_session *s, struct text address)
 {
+	const char *tenant, *addresses;
+
+	auth_attributes(s->worker->env.auth, s->user, &tenant, &addresses);
 	struct text user = {s->user, strlen(s->user)};
-	struct text list = {s->addresses, strlen(s->addresses)};
+	struct text list = {addresses, strlen(addresses)};
 
 	return mailbox_in_list(address, user) || mailbox_in_list(address, list);
 }
 
-/* Every author must be an address of the user's; what cannot be read is not. */
-static bool from_not_own(const struct transaction *tx, char *argument)
+bool authors_are_own(const struct transaction *tx, struct text *offender)
 {
 	const struct header *h = &tx->content.header;
 	struct text rest = {h->from, h->from_bytes}, address;
-	enum mailbox m;
+	enum mailbox m = MAILBOX_END;
+	unsigned n = 0;
 
-	if (!tx->worker->config->own_senders)
+	*offender = (struct text){NULL, 0};
+	if (h->from_too_long)
 		return false;
-	snprintf(argument, ARGUMENT, "the From field");
-	if (h->from_too_long || h->count[HEADER_FROM] == 0)
-		return true;
-	for (unsigned n = 0; (m = mailbox_next(&rest, &address)) != MAILBOX_END; n++) {
-		if (m == MAILBOX_BAD)
-			return true;
-		if (!sender_is_own(tx->session, address)) {
-			snprintf(argument, ARGUMENT, "From: <%.*s>",
-				 address.n < 100 ? (int)address.n : 100, address.at);
-			return true;
-		}
+	for (; (m = mailbox_next(&rest, &address)) == MAILBOX_FOUND; n++) {
+		if (sender_is_own(tx->session, address))
+			continue;
+		*offender = address;
+		return false;
 	}
-	return false;
+	return m == MAILBOX_END && n > 0;
+}
+
+static bool from_not_own(const struct transaction *tx, char *argument)
+{
+	struct text offender;
+
+	if (!tx->worker->config->own_senders || authors_are_own(tx, &offender))
+		return false;
+	if (offender.n > 0)
+		snprintf(argument, ARGUMENT, "From: <%.*s>",
+			 offender.n < 100 ? (int)offender.n : 100, offender.at);
+	else
+		snprintf(argument, ARGUMENT, "what the From field holds");
+	return true;
 }
 
 enum { AT_ANY_TIME = 1, AT_THE_END = 2 };

@@ -6,6 +6,16 @@
 
 COUNTER_TABLE(smtp, SMTP_COUNTERS)
 
+enum { SWEEP_US = 3600ull * 1000000 };
+
+static void sweep_quotas(struct timer *t)
+{
+	struct smtp_worker *w = container_of(t, struct smtp_worker, sweep);
+
+	quota_sweep(w->shared->quotas, w->shard->now_us);
+	timer_arm(w->shard->timers, t, w->shard->now_us + SWEEP_US);
+}
+
 struct smtp_worker *smtp_worker_create(const struct smtp_env *env)
 {
 	struct smtp_worker *w = calloc(1, sizeof(*w));
@@ -23,11 +33,16 @@ struct smtp_worker *smtp_worker_create(const struct smtp_env *env)
 	w->appends = slab_create(sizeof(struct append), n * 2);
 	w->logins = slab_create(sizeof(struct login), n * 2);
 	timer_init(&w->relief, transactions_relieve);
+	timer_init(&w->shares, fair_again);
+	timer_init(&w->sweep, sweep_quotas);
+	list_init(&w->sending);
 	if (w->sessions == NULL || w->transactions == NULL || w->appends == NULL ||
 	    w->logins == NULL) {
 		smtp_worker_destroy(w);
 		return NULL;
 	}
+	if (w->shard->index == 0)
+		sweep_quotas(&w->sweep);
 	return w;
 }
 
@@ -48,8 +63,9 @@ void smtp_worker_destroy(struct smtp_worker *w)
 		timer_cancel(w->shard->timers, &s->resume);
 		conn_abort(&s->conn);
 	}
-	if (timer_armed(&w->relief))
-		timer_cancel(w->shard->timers, &w->relief);
+	timer_cancel(w->shard->timers, &w->relief);
+	timer_cancel(w->shard->timers, &w->shares);
+	timer_cancel(w->shard->timers, &w->sweep);
 	slab_destroy(w->sessions);
 	slab_destroy(w->transactions);
 	slab_destroy(w->appends);

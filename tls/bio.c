@@ -22,6 +22,8 @@ static int bio_read(BIO *b, char *out, int n)
 	struct tls_session *s = BIO_get_data(b);
 
 	BIO_clear_retry_flags(b);
+	if (s->hostile)
+		return -1;
 	int got = chunk_take(s->in, out, n);
 	if (got == 0 && !s->detached && s->conn != NULL)
 		got = (int)stream_read(s->conn->stream, out, (size_t)n);

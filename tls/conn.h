@@ -65,6 +65,8 @@ struct conn_tls {
 };
 /* Whether there is memory for TLS now; false is counted. */
 bool conn_may_secure(const struct conn *c);
+/* Whether the client's network has spent its budget of handshakes; counted. */
+bool conn_over_budget(const struct conn *c);
 /* Begins TLS.  false: `ended` is NOT called, the caller aborts (memory, queue: counted). */
 bool conn_secure(struct conn *c, const struct conn_tls *how);
 

@@ -383,22 +383,24 @@ static int load_client_ca(struct context_set *s, const char *file, char *error, 
 
 /* Everything whose change must end the resumption of older sessions: the set of client CAs.  The
  * ticket keys themselves bind to the fleet. */
-static void make_session_context(struct context_set *s)
+static bool make_session_context(struct context_set *s)
 {
 	STACK_OF(X509) *all =
 		s->client_store != NULL ? X509_STORE_get1_all_certs(s->client_store) : NULL;
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
 	unsigned char one[EVP_MAX_MD_SIZE];
 	unsigned n;
+	bool good = (s->client_store == NULL || all != NULL) && md != NULL &&
+		    EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
+		    EVP_DigestUpdate(md, "postern", 7) == 1;
 
-	EVP_DigestInit_ex(md, EVP_sha256(), NULL);
-	EVP_DigestUpdate(md, "postern", 7);
-	for (int i = 0; i < sk_X509_num(all); i++)
-		if (X509_digest(sk_X509_value(all, i), EVP_sha256(), one, &n) == 1)
-			EVP_DigestUpdate(md, one, n);
-	EVP_DigestFinal_ex(md, s->session_context, &n);
+	for (int i = 0; good && i < sk_X509_num(all); i++)
+		good = X509_digest(sk_X509_value(all, i), EVP_sha256(), one, &n) == 1 &&
+		       EVP_DigestUpdate(md, one, n) == 1;
+	good = good && EVP_DigestFinal_ex(md, s->session_context, &n) == 1;
 	EVP_MD_CTX_free(md);
 	sk_X509_pop_free(all, X509_free);
+	return good;
 }
 
 static int load_all(struct context_set *s, const struct tls_config *c,
@@ -410,7 +412,8 @@ static int load_all(struct context_set *s, const struct tls_config *c,
 		rc = load_client_ca(s, c->client_ca, error, error_bytes);
 	if (rc < 0)
 		return rc;
-	make_session_context(s);
+	if (!make_session_context(s))
+		return -ENOMEM;
 	for (unsigned i = 0; i < c->n_certificates; i++)
 		if (!add_credential(s, &c->certificates[i], before, error, error_bytes))
 			return -EINVAL;

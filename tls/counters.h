@@ -27,6 +27,18 @@
 	X(tls, names_malformed, "handshakes", "SNI that is no host name: the default was shown") \
 	X(tls, ocsp_expired, "handshakes", "OCSP responses not stapled: expired")                \
 	X(tls, client_certificates_bad, "handshakes", "client certificates that do not verify")  \
+	X(tls, waiting, "handshakes", "handshakes that wait to begin")                           \
+	X(tls, shed_overflow, "sessions",                                                        \
+	  "sessions dropped: they waited longest when too many waited for a handshake")          \
+	X(tls, shed_late, "sessions", "sessions dropped: their handshake did not begin in time") \
+	X(tls, budget_network, "sessions", "sessions refused: too many handshakes of a network") \
+	X(tls, budget_name, "sessions", "sessions refused: too many handshakes for a name")      \
+	X(tls, hellos_malformed, "handshakes", "ClientHellos that are not well formed")          \
+	X(tls, key_update_floods, "sessions",                                                    \
+	  "sessions dropped: more than 32 key updates, or two within a second")                  \
+	X(tls, renegotiation_floods, "sessions", "sessions dropped: renegotiation tried again")  \
+	X(tls, alert_floods, "sessions", "sessions dropped: a row of warning alerts")            \
+	X(tls, empty_record_floods, "sessions", "sessions dropped: a row of empty records")      \
 	X(tls, sessions, "sessions", "TLS objects in existence")
 
 COUNTER_ENUM(tls, TLS_COUNTERS)

@@ -174,6 +174,17 @@ static void take_peer(struct tls_session *s, bool bindings)
 	s->peer = x != NULL ? shrink(p) : p;
 }
 
+static enum tls_kind kind_of(const struct tls_session *s)
+{
+	X509 *x = SSL_get_certificate(s->ssl);
+
+	if (s->resumed)
+		return s->version == TLS1_3_VERSION ? TLS_RESUMED_1_3 : TLS_RESUMED_1_2;
+	return x != NULL && EVP_PKEY_get_base_id(X509_get0_pubkey(x)) == EVP_PKEY_RSA
+		       ? TLS_FULL_RSA
+		       : TLS_FULL_ECDSA;
+}
+
 void session_take_facts(struct tls_session *s, bool bindings)
 {
 	const SSL_CIPHER *cipher = SSL_get_current_cipher(s->ssl);
@@ -183,6 +194,7 @@ void session_take_facts(struct tls_session *s, bool bindings)
 	s->cipher = cipher != NULL ? SSL_CIPHER_get_protocol_id(cipher) : 0;
 	s->group = (int)SSL_get_negotiated_group(s->ssl);
 	s->resumed = SSL_session_reused(s->ssl);
+	s->kind = (uint8_t)kind_of(s);
 	if (s->job != JOB_ACCEPT)
 		return;
 	if (name != NULL && name[0] != '\0')

@@ -5,8 +5,10 @@
 #include "base/ring.h"
 #include "base/siphash.h"
 #include "base/slab.h"
+#include "tls/budget.h"
 #include "tls/conn.h"
 #include "tls/credential.h"
+#include "tls/hello.h"
 #include "tls/tickets.h"
 #include "tls/tls.h"
 
@@ -33,35 +35,54 @@ enum note {
 	NOTE_NAME_MALFORMED = 1 << 4,
 	NOTE_OCSP_EXPIRED = 1 << 5,
 	NOTE_CERTIFICATE_BAD = 1 << 6,
+	/* these end the session */
+	NOTE_KEY_UPDATES = 1 << 7,
+	NOTE_RENEGOTIATION = 1 << 8,
+	NOTE_ALERTS = 1 << 9,
+	NOTE_EMPTY_RECORDS = 1 << 10,
 };
 
 enum job { JOB_ACCEPT, JOB_CONNECT, JOB_FREE };
 enum step { STEP_MORE, STEP_DONE, STEP_FAILED };
 
-/* One TLS object with the bytes that travel with it. */
+/* One TLS object with the bytes that travel with it.  An idle session needs the first lines. */
 struct tls_session {
 	SSL *ssl;
 	struct conn *conn; /* worker only; NULL: its connection has gone */
 	struct tls_worker *worker;
-	handle_t handle; /* in worker->sessions */
-	unsigned thread; /* whose contexts the SSL comes from */
-	enum job job;
+	handle_t handle;          /* in worker->sessions */
+	struct chunk *in, *out;   /* handshake bytes; `in` also holds what follows Finished */
+	struct tls_peer *peer;    /* facts.c; until the login */
+	char *server_name;        /* SNI; NULL: none */
+	uint64_t key_update_us;   /* when the last one came */
+	uint32_t notes;           /* enum note, of this step */
+	uint16_t version, cipher; /* as on the wire; 0 before the end of the handshake */
+	int group;                /* NID */
+	enum step step;
+	uint8_t thread; /* whose contexts the SSL comes from */
+	uint8_t job;    /* enum job */
+	uint8_t key_updates, renegotiations;
 	bool in_flight; /* belongs to the handshake thread */
 	bool blocked;   /* worker: SSL_write waits for room */
-	enum step step;
-	bool detached;          /* BIO works on the chunks, not on the stream */
-	uint32_t gathered;      /* handshake bytes received */
-	struct chunk *in, *out; /* handshake bytes; `in` also holds what follows Finished */
-	char name[256];         /* client: SNI */
-	bool verify;
+	bool detached;  /* BIO works on the chunks, not on the stream */
+	bool hostile;   /* nothing more is read */
 	bool resumed;
-	uint32_t notes;               /* enum note, of this step */
+	bool verify; /* client */
+
+	/* of the handshake */
 	struct context_set *contexts; /* server: whose contexts ssl uses */
-	uint16_t version, cipher;     /* as on the wire; 0 before the end of the handshake */
-	int group;                    /* NID */
-	struct tls_peer *peer;        /* facts.c; until the login */
-	char *server_name;            /* server: SNI; NULL: none */
-	char failure[120];            /* why, for the log */
+	const char *failure;          /* why, for the log */
+	struct list queued, aged;     /* schedule.c, while waiting */
+	uint64_t since_us;            /* waiting */
+	uint64_t cpu_ns;              /* of its steps */
+	uint32_t gathered;            /* bytes received */
+	uint32_t whole;               /* end of the last whole record in `in` */
+	uint32_t tried;               /* up to there no whole ClientHello */
+	uint16_t source;
+	uint8_t line, kind; /* enum schedule_line, tls_kind */
+	bool hello_seen;    /* server: the whole ClientHello has come */
+	bool waiting;       /* in worker->schedule */
+	bool first_step;    /* in flight with the first step */
 };
 
 /* The server contexts that one thread uses under one configuration; fixed once built. */
@@ -88,6 +109,8 @@ struct context_set {
 struct tls_state {
 	struct context_set *sets[MAX_THREADS];
 	struct tickets *tickets;
+	struct tls_budget budget;
+	bool channel_bindings;
 	struct tls_state *next; /* in tls->retired */
 };
 
@@ -125,7 +148,6 @@ struct tls {
 	uint64_t lifetime_s;
 	int64_t warned_day;
 	_Atomic int64_t first_expiry_s;
-	bool channel_bindings;
 	_Atomic bool stop;
 };
 
@@ -138,7 +160,10 @@ struct tls_worker {
 	struct tls_state *_Atomic seen;
 	struct tls_state *state;
 	unsigned next_thread;
-	uint8_t *scratch;
+	struct schedule *schedule;
+	struct budget *networks, *names;
+	uint8_t *scratch; /* HELLO_BYTES + 4 */
+	struct tls_cost costs[TLS_KINDS];
 	uint64_t counters[tls_counter_count];
 };
 
@@ -190,6 +215,29 @@ void state_close(struct tls *t);
 /* bio.c */
 BIO_METHOD *bio_method_create(void);
 
+/* conn.c: the connection is over by our verdict; the protocol may free it */
+void conn_over(struct conn *c, enum conn_end why);
+
+/* schedule.c */
+enum schedule_line { SCHEDULE_FULL, SCHEDULE_RESUMPTION, SCHEDULE_LINES };
+struct schedule *schedule_create(struct shard *shard);
+void schedule_destroy(struct schedule *q);
+/* May end other connections, those that wait longest. */
+void schedule_add(struct tls_session *s, enum schedule_line line);
+void schedule_remove(struct tls_session *s);
+/* Begins what may begin; may end any connection that waits. */
+void schedule_run(struct tls_worker *w);
+void schedule_returned(struct tls_session *s);
+unsigned schedule_waiting(const struct schedule *q);
+/* Keyed hashes: of the first octets of an IPv4 address or a /64, of a name. */
+uint64_t schedule_network(const struct schedule *q, const struct ip_addr *peer, unsigned octets4);
+uint64_t schedule_name(const struct schedule *q, const uint8_t *name, size_t n);
+
+/* guard.c: watches what a peer makes OpenSSL do */
+void guard_install(SSL *ssl, struct tls_session *s);
+/* The note for OpenSSL's own limits; 0: another error. */
+uint32_t session_flood_note(unsigned long error);
+
 /* threads.c: runs one step on the calling thread */
 void session_step(struct tls_thread *t, struct tls_session *s);
 void session_free_ssl(struct tls_session *s);
@@ -199,8 +247,14 @@ void session_take_facts(struct tls_session *s, bool bindings);
 void session_drop_peer(struct tls_session *s);
 void session_drop_facts(struct tls_session *s);
 
-/* conn.c: a step has come back */
+/* handshake.c: a step has come back */
 void session_returned(struct tls_session *s);
+/* To its thread; false: no chunk or no room there (counted). */
+bool session_submit(struct tls_session *s);
+void session_count_notes(struct tls_session *s);
+/* The stream has something new, or room again. */
+void handshake_input(struct conn *c);
+void handshake_output(struct tls_session *s);
 /* Gives the object to its thread to be freed. */
 void session_dispose(struct tls_session *s);
 

@@ -10,7 +10,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { LIFETIME_S = 12 * 3600, BOOT_EPOCH_S = 3600, DAY_S = 86400, WARN_DAYS = 14 };
+enum {
+	LIFETIME_S = 12 * 3600,
+	BOOT_EPOCH_S = 3600,
+	DAY_S = 86400,
+	WARN_DAYS = 14,
+	QUEUE = 1024,
+	DEADLINE_US = 5000000,
+};
 
 struct tls_state *state_adopt(struct tls *t, struct tls_state *_Atomic *seen)
 {
@@ -190,6 +197,19 @@ static int make_sets(struct tls *t, struct tls_state *s, const struct tls_config
 	return 0;
 }
 
+static void make_budget(struct tls_state *s, const struct tls_budget *b)
+{
+	s->budget = *b;
+	if (s->budget.queue == 0)
+		s->budget.queue = QUEUE;
+	if (s->budget.deadline_us == 0)
+		s->budget.deadline_us = DEADLINE_US;
+	if (s->budget.per_network.count == 0)
+		s->budget.per_network.per_us = 0;
+	if (s->budget.per_name.count == 0)
+		s->budget.per_name.per_us = 0;
+}
+
 static void keep(struct tls *t, const struct tls_config *c, const struct ticket_secret *secret)
 {
 	bool file = c->ticket_secret != NULL && c->ticket_secret[0] != '\0';
@@ -215,6 +235,10 @@ int state_build(struct tls *t, const struct tls_config *config, char *error, siz
 		rc = make_tickets(s, &secret, c.ticket_lifetime_s, error, error_bytes);
 	if (rc == 0)
 		rc = make_sets(t, s, &c, error, error_bytes);
+	if (rc == 0) {
+		make_budget(s, &c.budget);
+		s->channel_bindings = c.channel_bindings;
+	}
 	if (rc == 0) {
 		keep(t, &c, &secret);
 		atomic_store(&t->first_expiry_s, first_expiry(s));
@@ -297,6 +321,8 @@ static void turn_epoch(struct tls *t, int64_t wall_s)
 	for (unsigned i = 0; i < t->n_threads; i++)
 		s->sets[i]->references++;
 	s->tickets = next;
+	s->budget = before->budget;
+	s->channel_bindings = before->channel_bindings;
 	publish(t, s);
 }
 

@@ -26,7 +26,9 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 	}
 	BIO_set_data(b, s);
 	SSL_set_bio(s->ssl, b, b);
-	SSL_set_app_data(s->ssl, s);
+	if (SSL_set_app_data(s->ssl, s) != 1)
+		return false;
+	guard_install(s->ssl, s);
 	if (s->job == JOB_ACCEPT) {
 		s->contexts = contexts;
 		atomic_fetch_add(&contexts->sessions, 1);
@@ -34,15 +36,15 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 		return true;
 	}
 	SSL_set_connect_state(s->ssl);
-	if (s->name[0] != '\0')
-		SSL_set_tlsext_host_name(s->ssl, s->name);
+	if (s->server_name != NULL && s->server_name[0] != '\0')
+		SSL_set_tlsext_host_name(s->ssl, s->server_name);
 	if (s->verify) {
 		/* an empty name would turn the check of names off */
-		if (s->name[0] == '\0')
+		if (s->server_name == NULL || s->server_name[0] == '\0')
 			return false;
 		SSL_set_verify(s->ssl, SSL_VERIFY_PEER, NULL);
 		SSL_set_hostflags(s->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-		return SSL_set1_host(s->ssl, s->name) == 1;
+		return SSL_set1_host(s->ssl, s->server_name) == 1;
 	}
 	return true;
 }
@@ -52,12 +54,19 @@ static void note_failure(struct tls_session *s)
 	unsigned long e = ERR_peek_error();
 	long verify = SSL_get_verify_result(s->ssl);
 
+	s->notes |= session_flood_note(e);
 	if (s->job == JOB_CONNECT && s->verify && verify != X509_V_OK)
-		snprintf(s->failure, sizeof(s->failure), "certificate: %s",
-			 X509_verify_cert_error_string(verify));
+		s->failure = X509_verify_cert_error_string(verify);
 	else
-		snprintf(s->failure, sizeof(s->failure), "%s",
-			 e != 0 ? ERR_reason_error_string(e) : "peer closed");
+		s->failure = e != 0 ? ERR_reason_error_string(e) : "peer closed";
+}
+
+static uint64_t thread_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 void session_free_ssl(struct tls_session *s)
@@ -78,13 +87,13 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 	}
 	ERR_clear_error();
 	if (s->ssl == NULL && !session_begin(t, s)) {
-		snprintf(s->failure, sizeof(s->failure), "out of memory");
+		s->failure = "out of memory";
 		s->step = STEP_FAILED;
 		return;
 	}
 	int rc = SSL_do_handshake(s->ssl);
 	if (rc == 1) {
-		session_take_facts(s, t->tls->channel_bindings);
+		session_take_facts(s, t->state->channel_bindings);
 		s->step = STEP_DONE;
 		return;
 	}
@@ -105,7 +114,10 @@ static unsigned run_queue(struct tls_thread *t, unsigned most)
 
 	t->state = state_adopt(t->tls, &t->seen);
 	while (n < most && (s = ring_pop(t->queue)) != NULL) {
+		uint64_t from = s->job == JOB_ACCEPT ? thread_ns() : 0;
 		session_step(t, s);
+		if (from > 0)
+			s->cpu_ns += thread_ns() - from;
 		/* as many slots as sessions: there is always room */
 		ring_push(s->worker->back, s);
 		n++;
@@ -125,6 +137,8 @@ static void *thread_main(void *arg)
 			nap_idle(&nap);
 	}
 	OPENSSL_thread_stop_ex(t->lib);
+	OPENSSL_thread_stop();
+	tls_memory_thread_ends();
 	return NULL;
 }
 
@@ -168,7 +182,6 @@ int tls_open(struct tls **out, const struct tls_config *c, char *error, size_t e
 		return -ENOMEM;
 	t->n_threads = c->threads < MAX_THREADS ? c->threads : MAX_THREADS;
 	t->max_sessions = c->max_sessions;
-	t->channel_bindings = c->channel_bindings;
 	t->wall_s = (int64_t)time(NULL);
 	t->context_index = context_new_index();
 	t->bio = bio_method_create();

@@ -30,6 +30,18 @@ struct tls_certificate {
 	unsigned n_names;
 };
 
+struct tls_rate {
+	uint64_t count, per_us; /* per_us 0: no limit */
+};
+
+/* What unknown clients may cost, a worker. */
+struct tls_budget {
+	struct tls_rate per_network; /* full handshakes of a /24 (IPv6: /64); resumption: half */
+	struct tls_rate per_name;    /* and for one SNI */
+	unsigned queue;              /* handshakes that wait to begin; 0: 1024 */
+	uint64_t deadline_us;        /* how long; 0: 5 s */
+};
+
 struct tls_config {
 	const struct tls_certificate *certificates; /* the first is the default */
 	unsigned n_certificates;
@@ -38,6 +50,7 @@ struct tls_config {
 	const char *ticket_secret;  /* file; NULL or "": a random one of this process */
 	uint64_t ticket_lifetime_s; /* 0: 12 h */
 	const char *client_ca;      /* PEM file: asks clients for certificates; NULL or "": not */
+	struct tls_budget budget;
 	unsigned threads;
 	const char *ca_file;   /* verifies next hops; NULL: the system's store */
 	uint32_t max_sessions; /* TLS objects, all workers */
@@ -46,6 +59,14 @@ struct tls_config {
 
 /* Before the first use of OpenSSL in the process: its memory becomes countable. */
 bool tls_memory_init(void);
+/* A thread that has used OpenSSL, at its end. */
+void tls_memory_thread_ends(void);
+/* Tests: the nth allocation of OpenSSL from now on fails on this thread (0: none); whether it has,
+ * which also calls it off. */
+void tls_memory_fail(uint64_t nth);
+bool tls_memory_failed(void);
+/* Whether what OpenSSL allocates is left out of core dumps (with jemalloc). */
+bool tls_memory_is_private(void);
 /* Bytes that OpenSSL holds now, all threads. */
 uint64_t tls_memory_used(void);
 
@@ -73,6 +94,17 @@ void tls_worker_destroy(struct tls_worker *w);
 unsigned tls_poll(struct tls_worker *w);
 /* Tests in one thread: runs what waits in the handshake queues; the number of steps. */
 unsigned tls_run_queued(struct tls *t);
+
+/* CPU time of server handshakes on their threads, by kind. */
+enum tls_kind { TLS_FULL_ECDSA, TLS_FULL_RSA, TLS_RESUMED_1_3, TLS_RESUMED_1_2, TLS_KINDS };
+enum { TLS_COST_BUCKETS = 12 };
+extern const uint64_t tls_cost_bounds_us[TLS_COST_BUCKETS - 1];
+struct tls_cost {
+	uint64_t bucket[TLS_COST_BUCKETS]; /* handshakes up to the bound; the last: above all */
+	uint64_t sum_us;
+};
+/* [TLS_KINDS] */
+const struct tls_cost *tls_costs(const struct tls_worker *w);
 
 const uint64_t *tls_counters(const struct tls_worker *w);
 

@@ -1,4 +1,5 @@
-"""make check: runs every suite, prints each one's time beside its budget, and counts.
+"""make check: runs every suite but those of make check-full, which are named on the command line;
+prints each one's time beside its budget, and counts.
 
 A suite is a list of commands that speak TAP.  A command that fails, crashes, runs out of time or
 reports no test at all counts as a failure of its own.
@@ -25,11 +26,11 @@ def unit_commands(build):
     return [(t["name"], t["cmd"], t["timeout"], t["env"]) for t in tests]
 
 
-def integration_commands():
+def integration_commands(prefix="test_", timeout=240):
     directory = os.path.join(ROOT, "tests", "integration")
-    return [(name[:-3], [sys.executable, os.path.join(directory, name)], 240, {})
+    return [(name[:-3], [sys.executable, os.path.join(directory, name)], timeout, {})
             for name in sorted(os.listdir(directory))
-            if name.startswith("test_") and name.endswith(".py")]
+            if name.startswith(prefix) and name.endswith(".py")]
 
 
 # name, commands, environment, processes at once, budget in seconds
@@ -39,6 +40,10 @@ def suites():
     yield "integration", integration_commands(), {}, 1, 420
     yield "demo", [("demo", [sys.executable, os.path.join(ROOT, "tools", "demo.py"), "--tap"],
                     120, {})], {}, 1, 60
+    yield "scanners", integration_commands("scan_", 600), {}, 1, 180
+
+
+ONLY_WHEN_NAMED = {"scanners"}
 
 
 def run(name, command, timeout, env):
@@ -65,7 +70,7 @@ def main():
     chosen = sys.argv[1:]
     total_passed = total_failed = 0
     for suite, commands, env, at_once, budget in suites():
-        if chosen and suite not in chosen:
+        if suite not in chosen and (chosen or suite in ONLY_WHEN_NAMED):
             continue
         began = time.monotonic()
         passed = failed = 0

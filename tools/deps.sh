@@ -1,5 +1,6 @@
 #!/bin/bash
 # Installs what building, demo and tests need: Debian packages, only those that are missing.
+# With the word scanners: also what make check-full adds.
 set -eu
 
 packages="
@@ -11,6 +12,7 @@ packages="
     iproute2 ethtool procps openssl swaks curl msmtp
     libnet-ssleay-perl libauthen-sasl-perl libio-socket-ssl-perl libio-socket-inet6-perl
 "
+[ "${1:-}" != scanners ] || packages="$packages sslscan testssl.sh"
 missing=""
 for p in $packages; do
     status=$(dpkg-query -W -f '${Status}' "$p" 2>/dev/null || true)

@@ -10,6 +10,7 @@ from lab import ROOT
 
 BUILD = os.path.join(ROOT, "build-fuzz")
 SEEDS = os.path.join(ROOT, "tests", "fuzz", "corpus")
+WORDS = os.path.join(ROOT, "tests", "fuzz", "dictionary")
 SLACK = 120  # seconds that a target may overrun: the corpus is read first, a slow input is waited for
 ENV = {"UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 
@@ -29,6 +30,9 @@ def fuzz(name, seconds):
     command = [os.path.join(BUILD, "tests", "fuzz", "fuzz_" + name), "-max_total_time=%d" % seconds,
                "-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1",
                "-artifact_prefix=" + findings + name + "-", corpus, os.path.join(SEEDS, name)]
+    words = os.path.join(WORDS, name + ".dict")
+    if os.path.exists(words):
+        command.insert(1, "-dict=" + words)
     try:
         p = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, text=True, errors="replace",

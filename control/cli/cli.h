@@ -16,10 +16,11 @@
 enum { CLI_DONE, CLI_FAILED, CLI_USAGE };
 
 struct cli {
-	const char *config; /* NULL: the default file, if it is needed */
-	const char *socket; /* NULL: from the configuration */
-	const char *users;  /* NULL: from the configuration */
-	const char *cost;   /* NULL: the default */
+	const char *config;             /* NULL: the default file, if it is needed */
+	const char *socket;             /* NULL: from the configuration */
+	const char *users;              /* NULL: from the configuration */
+	const char *cost;               /* NULL: the default */
+	const char *tenant, *addresses; /* NULL: not given */
 	bool json, all, no_scram, password_stdin;
 	int arguments;
 	char **argument;
@@ -34,6 +35,7 @@ bool cli_socket(const struct cli *c, char *path, size_t bytes);
 
 int cli_user_add(const struct cli *c);
 int cli_user_password(const struct cli *c);
+int cli_user_set(const struct cli *c);
 int cli_user_remove(const struct cli *c);
 int cli_user_list(const struct cli *c);
 
@@ -45,6 +47,7 @@ int cli_reload(const struct cli *c);
 int cli_ask(const struct cli *c, const char *name);
 /* The trace of one connection, or of all. */
 int cli_trace(const struct cli *c);
+int cli_limits(const struct cli *c);
 int cli_stats(const struct cli *c);
 
 /* An array of objects as columns, an object as rows of key and value (nested keys by dots). */

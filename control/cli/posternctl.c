@@ -32,6 +32,7 @@ static const struct command {
 } commands[] = {
 	{"user", "add", 1, 0, "NAME", "add a user; asks for the password", cli_user_add},
 	{"user", "password", 1, 0, "NAME", "set a user's password", cli_user_password},
+	{"user", "set", 1, 0, "NAME", "set a user's --tenant or --addresses", cli_user_set},
 	{"user", "remove", 1, 0, "NAME", "remove a user", cli_user_remove},
 	{"user", "list", 0, 0, "", "list the users", cli_user_list},
 	{"tickets", "create", 0, 0, "", "make the secret of the configuration's tls.tickets",
@@ -43,10 +44,20 @@ static const struct command {
 	{"sessions", NULL, 0, 0, "", "sessions at this moment", ask_sessions},
 	{"stats", NULL, 0, 0, "", "counters and gauges; zeros only with --all", cli_stats},
 	{"queue", NULL, 0, 0, "", "messages that wait for their next hop", ask_queue},
+	{"limits", NULL, 1, 0, "USER", "a user's use of the limits", cli_limits},
 	{"trace", NULL, 0, 1, "[CONNECTION]", "the latest events of TCP connections", cli_trace},
 };
 
-enum { OPT_JSON = 256, OPT_ALL, OPT_FILE, OPT_NO_SCRAM, OPT_PASSWORD_STDIN, OPT_COST };
+enum {
+	OPT_JSON = 256,
+	OPT_ALL,
+	OPT_FILE,
+	OPT_NO_SCRAM,
+	OPT_PASSWORD_STDIN,
+	OPT_COST,
+	OPT_TENANT,
+	OPT_ADDRESSES
+};
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, 'c'},
@@ -58,6 +69,8 @@ static const struct option options[] = {
 	{"no-scram", no_argument, NULL, OPT_NO_SCRAM},
 	{"password-stdin", no_argument, NULL, OPT_PASSWORD_STDIN},
 	{"cost", required_argument, NULL, OPT_COST},
+	{"tenant", required_argument, NULL, OPT_TENANT},
+	{"addresses", required_argument, NULL, OPT_ADDRESSES},
 	{},
 };
 
@@ -80,6 +93,8 @@ static void print_help(FILE *f)
 		   "      --password-stdin   the password is a line on standard input\n"
 		   "      --no-scram         store no SCRAM-SHA-256 verifier\n"
 		   "      --cost KIB,PASSES,LANES   of argon2id; default 19456,2,1\n"
+		   "      --tenant NAME      whose limits the user shares; \"\": none\n"
+		   "      --addresses LIST   that the user may send as: a@b.example,@c.example\n"
 		   "  -h, --help             this text\n");
 }
 
@@ -97,6 +112,12 @@ static bool take_option(struct cli *c, int option)
 		return true;
 	case OPT_COST:
 		c->cost = optarg;
+		return true;
+	case OPT_TENANT:
+		c->tenant = optarg;
+		return true;
+	case OPT_ADDRESSES:
+		c->addresses = optarg;
 		return true;
 	case OPT_JSON:
 		c->json = true;

@@ -124,6 +124,11 @@ int cli_ask(const struct cli *c, const char *name)
 	return print(c, ask(c, name));
 }
 
+int cli_limits(const struct cli *c)
+{
+	return print(c, ask_about(c, "limits", "user", c->argument[0]));
+}
+
 int cli_trace(const struct cli *c)
 {
 	const char *which = c->arguments > 0 ? c->argument[0] : NULL;

@@ -103,6 +103,8 @@ static int change(const struct cli *c, enum users_change what)
 			       .change = what,
 			       .name = c->argument[0],
 			       .password = password,
+			       .tenant = c->tenant,
+			       .addresses = c->addresses,
 			       .scram = !c->no_scram};
 	const char *fault = user_name_fault(e.name);
 
@@ -111,7 +113,7 @@ static int change(const struct cli *c, enum users_change what)
 		return CLI_FAILED;
 	}
 	if (!cli_users_file(c, file, sizeof(file)) || !get_cost(c, &e.cost) ||
-	    (what != USERS_REMOVE && !get_password(c, password)))
+	    ((what == USERS_ADD || what == USERS_PASSWORD) && !get_password(c, password)))
 		return CLI_FAILED;
 	int code = users_edit(&e, error, sizeof(error));
 	explicit_bzero(password, sizeof(password));
@@ -128,6 +130,14 @@ int cli_user_add(const struct cli *c)
 int cli_user_password(const struct cli *c)
 {
 	return change(c, USERS_PASSWORD);
+}
+
+int cli_user_set(const struct cli *c)
+{
+	if (c->tenant != NULL || c->addresses != NULL)
+		return change(c, USERS_SET);
+	fprintf(stderr, "posternctl: nothing to set: give --tenant or --addresses\n");
+	return CLI_FAILED;
 }
 
 int cli_user_remove(const struct cli *c)
@@ -152,9 +162,11 @@ int cli_user_list(const struct cli *c)
 		char cost[64];
 		snprintf(cost, sizeof(cost), "argon2id m=%u KiB t=%u p=%u", user->hash.memory_kib,
 			 user->hash.passes, user->hash.lanes);
-		json_array_append_new(rows,
-				      json_pack("{s:s, s:s, s:s}", "name", user->name, "hash", cost,
-						"scram", user->scram != NULL ? "SHA-256" : "-"));
+		json_array_append_new(
+			rows, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", user->name, "tenant",
+					user->tenant != NULL ? user->tenant : "-", "hash", cost,
+					"scram", user->scram != NULL ? "SHA-256" : "-", "addresses",
+					user->addresses != NULL ? user->addresses : "-"));
 	}
 	users_unref(u);
 	if (c->json) {

@@ -398,6 +398,16 @@ void auth_close(struct auth *a)
 	free(a);
 }
 
+bool auth_tenant(struct auth *a, const char *user, char *tenant)
+{
+	pthread_mutex_lock(&a->clients_lock);
+	const struct user *u = users_find(a->users, user);
+	snprintf(tenant, USER_TENANT_MAX + 1, "%s",
+		 u != NULL && u->tenant != NULL ? u->tenant : "");
+	pthread_mutex_unlock(&a->clients_lock);
+	return u != NULL;
+}
+
 const uint64_t *auth_counters(const struct auth *a)
 {
 	return a->counters;

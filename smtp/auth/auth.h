@@ -122,6 +122,12 @@ enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r);
 /* The verifier that SCRAM's first answer tells of; for a user that is unknown or has none a made-up
  * one, always the same for a name, so that nothing is told. */
 void auth_scram_verifier(struct auth_client *c, const char *user, struct scram_verifier *v);
+/* What the users file says of the user, "" where nothing; both borrowed until the next call of this
+ * client.  false: the file does not name the user. */
+bool auth_attributes(struct auth_client *c, const char *user, const char **tenant,
+		     const char **addresses);
+/* The same from the control thread; tenant: USER_TENANT_MAX + 1. */
+bool auth_tenant(struct auth *a, const char *user, char *tenant);
 /* Whether the users file names the user: for identities that need no secret (AUTH EXTERNAL). */
 bool auth_knows(struct auth_client *c, const char *user);
 /* Calls done() of what has been judged; the number.  Every round of the worker's loop. */

@@ -210,6 +210,16 @@ void auth_scram_verifier(struct auth_client *c, const char *user, struct scram_v
 	memcpy(v->salt, made_up, MADE_UP_SALT);
 }
 
+bool auth_attributes(struct auth_client *c, const char *user, const char **tenant,
+		     const char **addresses)
+{
+	take_new_snapshot(c);
+	const struct user *u = users_find(c->users, user);
+	*tenant = u != NULL && u->tenant != NULL ? u->tenant : "";
+	*addresses = u != NULL && u->addresses != NULL ? u->addresses : "";
+	return u != NULL;
+}
+
 bool auth_knows(struct auth_client *c, const char *user)
 {
 	take_new_snapshot(c);

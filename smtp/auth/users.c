@@ -71,6 +71,40 @@ const char *user_name_fault(const char *name)
 	return NULL;
 }
 
+const char *user_tenant_fault(const char *tenant)
+{
+	if (strlen(tenant) > USER_TENANT_MAX)
+		return "the tenant's name is longer than 63 octets";
+	for (const unsigned char *s = (const unsigned char *)tenant; *s != '\0'; s++)
+		if (*s <= ' ' || *s >= 0x7f)
+			return "the tenant's name contains white space, control characters or "
+			       "octets that are not ASCII";
+	return tenant[0] != '\0' ? NULL : "the tenant's name is empty";
+}
+
+/* Each begins with @ or holds one. */
+const char *user_addresses_fault(const char *addresses)
+{
+	const char *at = addresses;
+
+	if (addresses[0] == '\0')
+		return "the list of addresses is empty";
+	if (strlen(addresses) > USER_ADDRESSES_MAX)
+		return "the list of addresses is longer than 4000 octets";
+	for (const unsigned char *s = (const unsigned char *)addresses; *s != '\0'; s++)
+		if (*s <= ' ' || *s == 0x7f)
+			return "the list of addresses contains white space or a control character";
+	while (at != NULL) {
+		size_t n = strcspn(at, ",");
+		const char *sign = memchr(at, '@', n);
+		if (sign == NULL || sign + 1 == at + n)
+			return "an entry of the list of addresses is neither an address nor a "
+			       "@domain";
+		at = at[n] == ',' ? at + n + 1 : NULL;
+	}
+	return NULL;
+}
+
 static uint32_t *find_bucket(const struct users *u, const char *name)
 {
 	uint32_t i = (uint32_t)siphash(&u->key, name, strlen(name)) & u->mask;
@@ -145,32 +179,58 @@ static void choose_dummy(struct users *u)
 	}
 }
 
+/* The fields behind the hash, each at most once. */
+static int add_field(struct reading *r, struct user *user, struct scram_verifier *scram,
+		     char *field)
+{
+	static const char tenant[] = "tenant=", addresses[] = "addresses=", verifier[] = "SCRAM-";
+	const char *fault = NULL;
+
+	if (strncmp(field, verifier, sizeof(verifier) - 1) == 0 && user->scram == NULL) {
+		user->scram = field;
+		if (!scram_parse(field, scram))
+			fault = "the verifier is not "
+				"SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey";
+	} else if (strncmp(field, tenant, sizeof(tenant) - 1) == 0 && user->tenant == NULL) {
+		user->tenant = field + sizeof(tenant) - 1;
+		fault = user_tenant_fault(user->tenant);
+	} else if (strncmp(field, addresses, sizeof(addresses) - 1) == 0 &&
+		   user->addresses == NULL) {
+		user->addresses = field + sizeof(addresses) - 1;
+		fault = user_addresses_fault(user->addresses);
+	} else {
+		return refuse(r,
+			      "expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, "
+			      "tenant=NAME and addresses=LIST, each once, separated by one space");
+	}
+	return fault == NULL ? 0 : refuse(r, "%s", fault);
+}
+
 static int add_user(struct users *u, struct reading *r, char *line)
 {
 	struct user *user = &u->user[u->count];
 	unsigned n = 0;
 	struct scram_verifier scram;
+	char *field;
 
 	if (u->count == u->room)
 		return refuse(r, "more users than lines");
 	EVP_Digest(line, strlen(line), user->record_id, &n, EVP_sha256(), NULL);
 	user->name = strsep(&line, " ");
 	user->argon2id = strsep(&line, " ");
-	user->scram = strsep(&line, " ");
 	const char *fault = user_name_fault(user->name);
 	if (fault != NULL)
 		return refuse(r, "%s", fault);
-	if (user->argon2id == NULL || line != NULL)
-		return refuse(r, "expected: name, argon2id hash, optional SCRAM verifier, "
-				 "separated by one space");
-	if (!password_parse(user->argon2id, &user->hash))
+	if (user->argon2id == NULL || !password_parse(user->argon2id, &user->hash))
 		return refuse(r,
 			      "the second field is not an argon2id hash ($argon2id$v=19$...); "
 			      "set it with: posternctl user password %s",
 			      user->name);
-	if (user->scram != NULL && !scram_parse(user->scram, &scram))
-		return refuse(r, "the third field is not a SCRAM-SHA-256 verifier "
-				 "(SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey)");
+	while ((field = strsep(&line, " ")) != NULL) {
+		int error = add_field(r, user, &scram, field);
+		if (error != 0)
+			return error;
+	}
 	if (user->scram != NULL && u->scram_iterations == 0)
 		u->scram_iterations = scram.iterations;
 	uint32_t *bucket = find_bucket(u, user->name);

@@ -2,7 +2,8 @@
  * users.h - the users file: who may submit, and what is stored in place of their passwords.
  *
  * Text, first line `postern-users 1`, then one user a line, fields separated by one space:
- * name, argon2id hash ($argon2id$...), optionally a SCRAM-SHA-256 verifier (RFC 5803).
+ * name, argon2id hash ($argon2id$...), and in any order, each optional: a SCRAM-SHA-256 verifier
+ * (RFC 5803), tenant=NAME, addresses=LIST (addresses and @domains, separated by commas).
  * struct users is an immutable snapshot of one reading.
  *
  * Owner: users_load() makes a snapshot with one reference.  users_unref() by the last holder
@@ -21,12 +22,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { USER_NAME_MAX = 255, USERS_RECORD_ID_BYTES = 32, USERS_MAX = 1000000 };
+enum {
+	USER_NAME_MAX = 255,
+	USER_TENANT_MAX = 63,
+	USER_ADDRESSES_MAX = 4000,
+	USERS_RECORD_ID_BYTES = 32,
+	USERS_MAX = 1000000
+};
 
 struct user {
-	char *name; /* points into the file's text, as does scram */
+	char *name; /* points into the file's text, as do the others */
 	char *argon2id;
-	char *scram; /* NULL: none */
+	char *scram;     /* NULL: none */
+	char *tenant;    /* NULL: none */
+	char *addresses; /* that the user may send as; NULL: none */
 	struct password_hash hash;
 	uint8_t record_id[USERS_RECORD_ID_BYTES]; /* SHA-256 of the record: another one, another id
 						   */
@@ -56,16 +65,20 @@ const struct password_hash *users_dummy(const struct users *u);
 /* What a made-up SCRAM verifier tells: as the first verifier of the file, or the default. */
 uint32_t users_scram_iterations(const struct users *u);
 
-/* NULL, or why the text cannot be a user's name. */
+/* NULL, or why the text cannot be a user's name, tenant, or list of addresses. */
 const char *user_name_fault(const char *name);
+const char *user_tenant_fault(const char *tenant);
+const char *user_addresses_fault(const char *addresses);
 
-enum users_change { USERS_ADD, USERS_PASSWORD, USERS_REMOVE };
+enum users_change { USERS_ADD, USERS_PASSWORD, USERS_SET, USERS_REMOVE };
 
 struct users_edit {
 	const char *file;
 	enum users_change change;
 	const char *name;
-	const char *password; /* not for USERS_REMOVE */
+	const char *password; /* USERS_ADD, USERS_PASSWORD */
+	/* Not for USERS_REMOVE; NULL: as it was, "": none. */
+	const char *tenant, *addresses;
 	struct password_cost cost;
 	bool scram;
 };

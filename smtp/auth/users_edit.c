@@ -31,8 +31,12 @@ static int check(struct edit *d)
 	const struct users_edit *e = d->e;
 	const char *fault = user_name_fault(e->name);
 
-	if (fault == NULL && e->change != USERS_REMOVE)
+	if (fault == NULL && (e->change == USERS_ADD || e->change == USERS_PASSWORD))
 		fault = password_fault(e->password);
+	if (fault == NULL && e->tenant != NULL && e->tenant[0] != '\0')
+		fault = user_tenant_fault(e->tenant);
+	if (fault == NULL && e->addresses != NULL && e->addresses[0] != '\0')
+		fault = user_addresses_fault(e->addresses);
 	if (fault != NULL) {
 		snprintf(d->error, d->error_bytes, "%s", fault);
 		return -EINVAL;
@@ -55,7 +59,7 @@ static int make_record(struct edit *d)
 {
 	const struct users_edit *e = d->e;
 
-	if (e->change == USERS_REMOVE)
+	if (e->change == USERS_REMOVE || e->change == USERS_SET)
 		return 0;
 	int error = password_make(e->password, &e->cost, d->argon2id);
 	if (error == 0 && e->scram)
@@ -63,11 +67,24 @@ static int make_record(struct edit *d)
 	return error == 0 ? 0 : fail(d, error, "hashing", "the password");
 }
 
-static void print_user(FILE *f, const char *name, const char *argon2id, const char *scram)
-{
-	bool has = scram != NULL && scram[0] != '\0';
+/* As it shall be written; NULL or "" is left out. */
+struct record {
+	const char *name, *argon2id, *scram, *tenant, *addresses;
+};
 
-	fprintf(f, "%s %s%s%s\n", name, argon2id, has ? " " : "", has ? scram : "");
+static void print_field(FILE *f, const char *key, const char *value)
+{
+	if (value != NULL && value[0] != '\0')
+		fprintf(f, " %s%s", key, value);
+}
+
+static void print_user(FILE *f, const struct record *r)
+{
+	fprintf(f, "%s %s", r->name, r->argon2id);
+	print_field(f, "", r->scram);
+	print_field(f, "tenant=", r->tenant);
+	print_field(f, "addresses=", r->addresses);
+	fputc('\n', f);
 }
 
 static void print_file(const struct edit *d, FILE *f)
@@ -77,14 +94,23 @@ static void print_file(const struct edit *d, FILE *f)
 	fprintf(f, "postern-users 1\n");
 	for (unsigned i = 0; d->old != NULL && i < users_count(d->old); i++) {
 		const struct user *u = users_at(d->old, i);
+		struct record r = {u->name, u->argon2id, u->scram, u->tenant, u->addresses};
 		bool meant = strcmp(u->name, e->name) == 0;
-		if (!meant)
-			print_user(f, u->name, u->argon2id, u->scram);
-		else if (e->change == USERS_PASSWORD)
-			print_user(f, u->name, d->argon2id, d->scram);
+		if (meant && e->change == USERS_REMOVE)
+			continue;
+		if (meant && e->change == USERS_PASSWORD) {
+			r.argon2id = d->argon2id;
+			r.scram = d->scram;
+		}
+		if (meant && e->tenant != NULL)
+			r.tenant = e->tenant;
+		if (meant && e->addresses != NULL)
+			r.addresses = e->addresses;
+		print_user(f, &r);
 	}
 	if (e->change == USERS_ADD)
-		print_user(f, e->name, d->argon2id, d->scram);
+		print_user(f, &(struct record){e->name, d->argon2id, d->scram, e->tenant,
+					       e->addresses});
 }
 
 static int sync_directory(const char *file)

@@ -362,6 +362,8 @@ static void read_head(struct delivery *d)
 
 	if (d->head == NULL)
 		d->head = chunk_alloc(w->shard->chunks, CHUNK_64K, true);
+	if (d->head == NULL) /* a shorter header is better than to wait for memory */
+		d->head = chunk_alloc(w->shard->chunks, CHUNK_4K, true);
 	if (d->head == NULL) {
 		spool_later(d, conclude);
 		return;

@@ -149,7 +149,7 @@ enum report_action report_action(const struct delivery *d, const struct recipien
 	if (r->state == RECIPIENT_FAILED && (!asked || (to->notify & ENVELOPE_FAILURE) != 0))
 		return REPORT_FAILED;
 	/* behind a hop without DSN nobody else would tell (RFC 3461 section 5.2.2); by-trace asks
-	 * for the same (RFC 2852 section 4.1.4) */
+	 * for the same (RFC 2852) */
 	if (r->state == RECIPIENT_DELIVERED && !d->hop_dsn &&
 	    ((to->notify & ENVELOPE_SUCCESS) != 0 || d->e.by_trace))
 		return REPORT_RELAYED;

@@ -36,7 +36,7 @@ static bool lacks_smtputf8(const struct client *c, const struct delivery *d)
 	return d->e.smtputf8 && !hop_offers(c, OFFER_SMTPUTF8);
 }
 
-/* RFC 8689 section 4.2.1: TLS, the hop's name proved by its certificate, and the same promise. */
+/* RFC 8689: TLS, the hop's name proved by its certificate, and the same promise. */
 static bool lacks_requiretls(const struct client *c, const struct delivery *d)
 {
 	bool verified = conn_is_secure(&c->conn) && c->hop->config.tls == RELAY_TLS_REQUIRED;
@@ -44,7 +44,7 @@ static bool lacks_requiretls(const struct client *c, const struct delivery *d)
 	return d->e.require_tls && !(verified && hop_offers(c, OFFER_REQUIRETLS));
 }
 
-/* RFC 2852 section 4.1.4: a return at the deadline can only be promised by who knows of it. */
+/* RFC 2852: a return at the deadline can only be promised by who knows of it. */
 static bool lacks_deliverby(const struct client *c, const struct delivery *d)
 {
 	return d->e.by == ENVELOPE_BY_RETURN && !hop_offers(c, OFFER_DELIVERBY);
@@ -119,7 +119,7 @@ __attribute__((format(printf, 2, 3))) static void add(struct line *l, const char
 	l->n += (size_t)n;
 }
 
-/* What is left until the deadline; a passed one of mode N goes on as such (RFC 2852 section 4). */
+/* What is left until the deadline; a passed one of mode N goes on as such (RFC 2852). */
 static void add_by(struct line *l, const struct delivery *d)
 {
 	enum { MOST = 999999999 };

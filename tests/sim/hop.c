@@ -186,6 +186,13 @@ static bool begin_chunk(struct peer *p, const char *line, size_t n)
 	c->chunk = (size_t)atoll(text + 5);
 	c->mail.chunked = true;
 	assert_true(c->chunk > 0);
+	/* a hop that answers before it has seen the chunk */
+	for (unsigned i = 0; i < c->h->n_rules; i++) {
+		if (c->h->rules[i].stage == HOP_DATA) {
+			answer(p, HOP_DATA, text);
+			break;
+		}
+	}
 	return true;
 }
 
@@ -267,6 +274,13 @@ struct next_hop *hop_create(struct mail *m, uint16_t port)
 	return h;
 }
 
+void hop_forget(struct next_hop *h)
+{
+	for (unsigned i = 0; i < h->n_mails; i++)
+		mail_clear(&h->mails[i]);
+	h->n_mails = 0;
+}
+
 void hop_free(struct next_hop *h)
 {
 	list_each_safe (it, &h->m->peers) {
@@ -280,8 +294,7 @@ void hop_free(struct next_hop *h)
 	}
 	/* nobody connects any more */
 	tcp_stop_listening(pair_tcp(h->m->pair, 0));
-	for (unsigned i = 0; i < h->n_mails; i++)
-		mail_clear(&h->mails[i]);
+	hop_forget(h);
 	free(h->log.at);
 	free(h);
 }

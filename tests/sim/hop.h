@@ -66,6 +66,8 @@ struct next_hop *hop_create(struct mail *m, uint16_t port);
 void hop_free(struct next_hop *h);
 void hop_rule(struct next_hop *h, struct hop_rule rule);
 void hop_rules_clear(struct next_hop *h);
+/* The mails taken so far. */
+void hop_forget(struct next_hop *h);
 /* Mails taken whose content holds the text. */
 unsigned hop_count(const struct next_hop *h, const char *text);
 /* Times that a recipient has been given a mail. */

@@ -76,8 +76,7 @@ static void accepted(void *arg, const struct spool_found *f)
 {
 	struct mail *m = arg;
 
-	m->accepted++;
-	m->last = *f;
+	m->last = m->kept[m->accepted++ % 16] = *f;
 	if (!m->hold_relay)
 		assert_int_equal(relay_add(m->relay, f), 0);
 }
@@ -154,10 +153,21 @@ static void create_files(struct mail *m)
 		.file = m->users,
 		.change = USERS_ADD,
 		.name = "alice",
+		.tenant = m->o.tenant,
+		.addresses = m->o.addresses,
 		.password = "secret",
 		.cost = {.memory_kib = 8, .passes = 1, .lanes = 1, .scram_iterations = 4096},
 		.scram = true};
 	must(users_edit(&e, error, sizeof(error)), error);
+	char names[256], *rest = names, *name;
+	snprintf(names, sizeof(names), "%s", m->o.more_users != NULL ? m->o.more_users : "");
+	while ((name = strsep(&rest, " ")) != NULL && name[0] != '\0') {
+		/* "bob:acme" is of the tenant acme */
+		e.name = strsep(&name, ":");
+		e.tenant = name;
+		e.addresses = NULL;
+		must(users_edit(&e, error, sizeof(error)), error);
+	}
 }
 
 static void create_contexts(struct mail *m)
@@ -243,7 +253,10 @@ static void create_smtp(struct mail *m)
 	m->smtp = smtp_worker_create(&e);
 	assert_non_null(m->smtp);
 	for (unsigned i = 0; i < 2; i++) {
-		m->listeners[i] = (struct smtp_listener){.worker = m->smtp, .implicit_tls = i == 1};
+		m->listeners[i] = (struct smtp_listener){.worker = m->smtp,
+							 .implicit_tls = i == 1,
+							 .normalize = m->o.normalize,
+							 .hide_client = m->o.hide_client};
 		struct tcp_listen l = {.port = ports[i],
 				       .events = &smtp_stream_events,
 				       .user = &m->listeners[i],

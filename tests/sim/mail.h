@@ -38,11 +38,14 @@ struct mail_options {
 	struct smtp_config smtp;
 	struct relay_config relay;
 	struct auth_config auth;
+	const char *tenant, *addresses; /* alice's; NULL: none */
+	const char *more_users;         /* "bob carol:acme": the same password, and their tenants */
 	unsigned tls_threads;
 	uint32_t tls_sessions;
 	struct tls_config tls; /* without certificates: one of mx.test, which next hops trust too */
 	unsigned spool_ring;
-	bool auth_waits; /* the auth threads begin with mail_auth_start() */
+	bool normalize, hide_client; /* of both listeners */
+	bool auth_waits;             /* the auth threads begin with mail_auth_start() */
 };
 
 struct mail {
@@ -68,8 +71,9 @@ struct mail {
 	bool hold_spool, hold_tls; /* their requests wait */
 	bool hold_relay;           /* accepted messages are only counted */
 	bool auth_runs;
-	unsigned accepted;       /* messages handed from smtp to relay */
-	struct spool_found last; /* of these, the last */
+	unsigned accepted;           /* messages handed from smtp to relay */
+	struct spool_found last;     /* of these, the last */
+	struct spool_found kept[16]; /* the last ones: number n at n % 16, from 0 */
 	struct list peers;
 };
 

@@ -94,7 +94,7 @@ static int host_of(const struct net *n, const struct ip_addr *a)
 		if (addr_equal(&n->host[i].addr, a))
 			return (int)i;
 	}
-	return -1;
+	return n->o.host_0_is_many ? 0 : -1;
 }
 
 /* Time on the link, or false: the queue is full. */

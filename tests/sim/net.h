@@ -48,6 +48,7 @@ struct net_options {
 	size_t chunk_bytes;      /* of each host's pool */
 	size_t chunk_bytes_of_0; /* of host 0, if it shall differ */
 	bool ip6, trace;
+	bool host_0_is_many; /* every address that is nobody's leads to it */
 };
 
 /* Two hosts, a perfect network of 100 us, 4 MiB of chunks each. */

@@ -135,9 +135,18 @@ static bool is_open(void *arg)
 
 struct peer *peer_connect(struct mail *m, uint16_t port)
 {
-	struct peer *p = peer_new(m);
+	struct ip_addr from = net_addr(pair_net(m->pair), 0);
 
-	p->stream = pair_connect(m->pair, 0, port, &peer_events, p);
+	return peer_connect_from(m, port, &from);
+}
+
+struct peer *peer_connect_from(struct mail *m, uint16_t port, const struct ip_addr *from)
+{
+	struct peer *p = peer_new(m);
+	struct ip_addr to = net_addr(pair_net(m->pair), 1);
+	int err;
+
+	p->stream = stream_connect(pair_tcp(m->pair, 0), from, &to, port, &peer_events, p, &err);
 	assert_non_null(p->stream);
 	mail_run_until(m, is_open, p, CONNECT_WAIT_US);
 	return p;

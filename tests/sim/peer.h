@@ -42,6 +42,8 @@ extern const struct stream_events peer_events;
 struct peer *peer_new(struct mail *m);
 /* Connects and waits until it is open (or refused). */
 struct peer *peer_connect(struct mail *m, uint16_t port);
+/* The same from another address than host 0 has. */
+struct peer *peer_connect_from(struct mail *m, uint16_t port, const struct ip_addr *from);
 /* Server role: takes the stream over, from `opened`. */
 struct peer *peer_accept(struct mail *m, struct stream *s);
 void peer_free(struct peer *p); /* aborts what is open */

@@ -354,6 +354,55 @@ static void metrics_are_grouped_by_name_and_labelled_by_worker(void **state)
 	free(text);
 }
 
+static void a_histogram_is_cumulative_and_grouped_by_name(void **state)
+{
+	static const struct counter_desc desc = {"demo_cost", "us", "cost"};
+	static const uint64_t bounds[] = {10, 20}, a[] = {1, 2, 3}, b[] = {0, 0, 4}, sum = 99;
+	struct stats *s = stats_create();
+	struct stats_histogram h = {&desc, "kind", "a", bounds, 2, a, &sum, 0};
+	size_t bytes;
+
+	assert_int_equal(stats_add_histogram(s, &h), 0);
+	h.value = "b";
+	h.bucket = b;
+	assert_int_equal(stats_add_histogram(s, &h), 0);
+	char *text = stats_prometheus(s, &bytes);
+	assert_string_equal(text,
+			    "# HELP postern_demo_cost cost (us)\n"
+			    "# TYPE postern_demo_cost histogram\n"
+			    "postern_demo_cost_bucket{kind=\"a\",worker=\"0\",le=\"10\"} 1\n"
+			    "postern_demo_cost_bucket{kind=\"a\",worker=\"0\",le=\"20\"} 3\n"
+			    "postern_demo_cost_bucket{kind=\"a\",worker=\"0\",le=\"+Inf\"} 6\n"
+			    "postern_demo_cost_sum{kind=\"a\",worker=\"0\"} 99\n"
+			    "postern_demo_cost_count{kind=\"a\",worker=\"0\"} 6\n"
+			    "postern_demo_cost_bucket{kind=\"b\",worker=\"0\",le=\"10\"} 0\n"
+			    "postern_demo_cost_bucket{kind=\"b\",worker=\"0\",le=\"20\"} 0\n"
+			    "postern_demo_cost_bucket{kind=\"b\",worker=\"0\",le=\"+Inf\"} 4\n"
+			    "postern_demo_cost_sum{kind=\"b\",worker=\"0\"} 99\n"
+			    "postern_demo_cost_count{kind=\"b\",worker=\"0\"} 4\n");
+	free(text);
+	stats_destroy(s);
+}
+
+static json_t *run_action(void *arg, const json_t *request, char *error, size_t error_bytes)
+{
+	return json_integer(++*(int *)arg);
+}
+
+static void an_action_is_run_for_the_socket_and_hidden_from_viewers(void **state)
+{
+	struct stats *s = stats_create();
+	char error[256];
+	int ran = 0;
+
+	assert_int_equal(stats_provide_action(s, "act", "acts", run_action, &ran), 0);
+	assert_null(stats_view(s, "act", NULL, error, sizeof(error)));
+	assert_int_equal(ran, 0);
+	json_decref(stats_run(s, "act", NULL, error, sizeof(error)));
+	assert_int_equal(ran, 1);
+	stats_destroy(s);
+}
+
 static void stats_add_up_the_workers(void **state)
 {
 	struct fixture *f = *state;
@@ -443,6 +492,8 @@ int main(void)
 		control_test(a_file_that_is_no_socket_is_left_alone),
 		control_test(closing_removes_the_own_socket_file_and_no_other),
 		control_test(metrics_are_grouped_by_name_and_labelled_by_worker),
+		cmocka_unit_test(a_histogram_is_cumulative_and_grouped_by_name),
+		cmocka_unit_test(an_action_is_run_for_the_socket_and_hidden_from_viewers),
 		control_test(stats_add_up_the_workers),
 		control_test(http_serves_metrics_status_and_commands_and_nothing_else),
 	};

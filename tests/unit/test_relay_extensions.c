@@ -83,6 +83,80 @@ static void a_large_binary_message_arrives_octet_by_octet(void **state)
 	bench_end(&b);
 }
 
+/* Delivered once, whenever it is that the hop breaks off within its MAIL, RCPT and BDAT. */
+static void a_chunk_cut_at_any_octet_loses_nothing(void **state)
+{
+	size_t length = 100;
+
+	for (size_t at = 1; at < length; at += 7) {
+		struct bench b = bench();
+		b.h->chunking = true;
+		b.h->cut_after = at;
+		b.h->cut_how = at % 2 == 0 ? HOP_RESET : HOP_FIN;
+		submit(&b, "<a@x.y>", "<b@x.y>", TEXT);
+		assert_true(drained(&b, 30ull * MINUTE));
+		const struct bytes *content = &b.h->mails[0].content;
+		length = content->n + 120;
+		/* cut behind the last octet: its reply was lost, and nobody can know */
+		unsigned most = 1 + (unsigned)count(&b, relay_ambiguous);
+		unsigned got = hop_count(b.h, TEXT);
+		if (got < 1 || got > most || count(&b, relay_reports) != 0)
+			fail_msg("cut at %zu: %u", at, got);
+		bench_end(&b);
+	}
+}
+
+static void the_reply_to_a_chunk_is_its_outcome(void **state)
+{
+	static const struct {
+		const char *reply;
+		bool deferred;
+	} rows[] = {{"451 4.3.0 later\r\n", true},
+		    {"552 5.3.4 too much\r\n", false},
+		    {"354 go\r\n", true},
+		    {"250-a\r\n251 b\r\n", true}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct bench b = bench();
+		b.h->chunking = true;
+		hop_rule(b.h,
+			 (struct hop_rule){.stage = HOP_FINAL, .reply = rows[i].reply, .times = 1});
+		submit(&b, "<a@x.y>", "<b@x.y>", TEXT);
+		assert_true(drained(&b, 30ull * MINUTE));
+		assert_int_equal(hop_recipient(b.h, "b@x.y"), rows[i].deferred);
+		assert_int_equal(count(&b, relay_reports), !rows[i].deferred);
+		bench_end(&b);
+	}
+}
+
+/* A 2xx before the chunk has been acknowledged says nothing about it; a refusal is one. */
+static void a_reply_before_the_chunk_was_read_delivers_nothing(void **state)
+{
+	char *large = malloc(600000);
+	size_t n = (size_t)sprintf(large, "Subject: x\r\n\r\n");
+
+	while (n < 500000)
+		n += (size_t)sprintf(large + n, "line %zu\r\n", n);
+	for (unsigned refused = 0; refused < 2; refused++) {
+		struct bench b = bench();
+		b.h->chunking = true;
+		hop_rule(b.h, (struct hop_rule){.stage = HOP_DATA,
+						.match = "BDAT 5",
+						.reply = refused ? "552 5.3.4 too much\r\n"
+								 : "250 2.0.0 taken\r\n",
+						.times = 1});
+		submit(&b, "<a@x.y>", "<b@x.y>", large);
+		mail_run(b.m, MINUTE / 2);
+		assert_int_equal(count(&b, relay_bad_replies), !refused);
+		assert_int_equal(count(&b, relay_reports), refused);
+		hop_rules_clear(b.h);
+		assert_true(drained(&b, 30ull * MINUTE));
+		assert_int_equal(hop_recipient(b.h, "b@x.y"), !refused);
+		bench_end(&b);
+	}
+	free(large);
+}
+
 /* What the hop lacks, and the report that tells of it. */
 static void a_message_that_the_hop_cannot_take_is_returned_and_never_changed(void **state)
 {
@@ -137,7 +211,7 @@ static void requiretls_goes_only_over_verified_tls_to_a_hop_that_promises_it(voi
 		assert_int_equal(logged(&b, " REQUIRETLS"), rows[i].delivered);
 		if (!rows[i].delivered) {
 			expect_arrived(&b, "Status: 5.7.30");
-			/* RFC 8689 section 5: as if RET=HDRS had been asked for */
+			/* RFC 8689: as if RET=HDRS had been asked for */
 			expect_arrived(&b, "Subject: x\r\n");
 			expect_not_arrived(&b, "hello");
 		}
@@ -220,7 +294,7 @@ static void a_held_message_waits_for_its_time_through_a_restart(void **state)
 	}
 }
 
-/* RFC 4865 section 4.2.1: neither the expiry nor the notice counts from the submission. */
+/* RFC 4865: neither the expiry nor the notice counts from the submission. */
 static void the_age_of_a_held_message_counts_from_its_release(void **state)
 {
 	struct mail_options o;
@@ -240,6 +314,16 @@ static void the_age_of_a_held_message_counts_from_its_release(void **state)
 	assert_int_equal(count(&b, relay_expired), 0);
 	mail_run(b.m, 2 * hour_us);
 	assert_int_equal(count(&b, relay_expired), 1);
+	bench_end(&b);
+}
+
+static void a_date_in_the_future_holds_nothing(void **state)
+{
+	struct bench b = bench();
+
+	submit(&b, "<a@x.y>", "<b@x.y>", "Date: Fri, 1 Jan 2100 00:00:00 +0000\r\n\r\nx\r\n");
+	assert_true(drained(&b, MINUTE));
+	assert_int_equal(hop_recipient(b.h, "b@x.y"), 1);
 	bench_end(&b);
 }
 
@@ -292,6 +376,9 @@ int main(void)
 		cmocka_unit_test(a_hop_hears_of_nothing_that_it_does_not_offer),
 		cmocka_unit_test(content_goes_by_bdat_as_it_is_where_the_hop_takes_it),
 		cmocka_unit_test(a_large_binary_message_arrives_octet_by_octet),
+		cmocka_unit_test(a_chunk_cut_at_any_octet_loses_nothing),
+		cmocka_unit_test(the_reply_to_a_chunk_is_its_outcome),
+		cmocka_unit_test(a_reply_before_the_chunk_was_read_delivers_nothing),
 		cmocka_unit_test(a_message_that_the_hop_cannot_take_is_returned_and_never_changed),
 		cmocka_unit_test(requiretls_goes_only_over_verified_tls_to_a_hop_that_promises_it),
 		cmocka_unit_test(a_return_deadline_ends_the_message_when_it_passes),
@@ -299,6 +386,7 @@ int main(void)
 		cmocka_unit_test(a_deadline_survives_a_restart),
 		cmocka_unit_test(a_held_message_waits_for_its_time_through_a_restart),
 		cmocka_unit_test(the_age_of_a_held_message_counts_from_its_release),
+		cmocka_unit_test(a_date_in_the_future_holds_nothing),
 		cmocka_unit_test(urgent_messages_leave_before_others_that_waited_longer),
 		cmocka_unit_test(a_utf8_message_goes_unchanged_to_a_hop_that_takes_it),
 	};

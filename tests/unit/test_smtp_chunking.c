@@ -3,7 +3,7 @@
 #include "tests/sim/random.h"
 #include "tests/unit/mail_kit.h"
 
-#define TEXT "Subject: x\r\n\r\n.dot\r\n"
+static const char TEXT[] = "Subject: x\r\n\r\n.dot\r\n";
 
 static struct mail *begin(struct peer **p)
 {
@@ -381,6 +381,127 @@ static void a_session_that_ends_inside_a_chunk_leaves_nothing(void **state)
 	}
 }
 
+static char *block_of(size_t n)
+{
+	char *block = malloc(n);
+
+	memset(block, 'x', n);
+	memcpy(block, "a: b\r\n\r\n", 8);
+	for (size_t i = 80; i + 2 < n; i += 80)
+		memcpy(block + i, "\r\n", 2);
+	return block;
+}
+
+/* Chunks that wait for their successors must not keep memory from those who could go on. */
+static void few_buffers_mean_back_pressure_and_no_deadlock(void **state)
+{
+	enum { SENDERS = 10, PIECE = 50000, PIECES = 6 };
+	char *block = block_of(PIECE);
+
+	for (size_t pool = 1 << 20; pool <= 3 << 20; pool += 1 << 20) {
+		struct mail_options o;
+		struct peer *p[SENDERS];
+		mail_options_default(&o);
+		o.net.chunk_bytes = pool;
+		o.net.chunk_bytes_of_0 = 16 << 20;
+		struct mail *m = mail_create(&o);
+		m->hold_relay = true;
+		for (unsigned i = 0; i < SENDERS; i++)
+			p[i] = peer_login(m);
+		for (unsigned k = 0; k < PIECES; k++) {
+			for (unsigned i = 0; i < SENDERS; i++) {
+				if (k == 0)
+					peer_say(p[i], "MAIL FROM:<a@x.y>\r\nRCPT TO:<b@x.y>\r\n");
+				peer_say(p[i],
+					 k + 1 < PIECES ? "BDAT 50000\r\n" : "BDAT 50000 LAST\r\n");
+				peer_send(p[i], block, PIECE);
+			}
+		}
+		for (unsigned i = 0; i < SENDERS; i++) {
+			for (unsigned k = 0; k < PIECES + 2; k++)
+				peer_expect(p[i], "250");
+		}
+		assert_int_equal(m->accepted, SENDERS);
+		mail_destroy(m);
+	}
+	free(block);
+}
+
+static void a_failed_append_is_answered_once_and_the_rest_is_refused(void **state)
+{
+	enum { PIECE = 200000 };
+	char *block = block_of(PIECE);
+
+	for (int64_t nth = 1; nth <= 10; nth++) {
+		struct peer *p;
+		struct mail *m = begin(&p);
+		unsigned refused = 0, i = 0;
+		disk_faults(m->disk)->nth[DISK_WRITE] = nth;
+		envelope_with(p, "");
+		for (; i < 4 && refused == 0; i++) {
+			bdat(p, block, PIECE, i == 3, "");
+			refused = strncmp(p->reply, "451 4.3.0", 9) == 0;
+			if (!refused)
+				assert_int_equal(strncmp(p->reply, "250", 3), 0);
+		}
+		for (; i < 4; i++)
+			bdat(p, block, PIECE, i == 3, "503 5.5.1");
+		assert_int_equal(m->accepted, !refused);
+		disk_faults(m->disk)->nth[DISK_WRITE] = 0;
+		envelope_with(p, "");
+		bdat(p, block, PIECE, true, "250 2.0.0 queued");
+		mail_destroy(m);
+	}
+	free(block);
+}
+
+static void chunks_on_a_bad_day_leave_nothing_behind(void **state)
+{
+	enum { PIECE = 90000 };
+	char *block = block_of(PIECE);
+
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct mail_options o;
+		uint64_t r = seed;
+		unsigned told = 0;
+		mail_options_default(&o);
+		o.net.seed = seed;
+		o.net.chunk_bytes = 2 << 20;
+		o.net.conditions.loss = 100;
+		struct mail *m = mail_create(&o);
+		m->hold_relay = true;
+		disk_faults(m->disk)->per_million[DISK_WRITE] = 100000;
+		disk_faults(m->disk)->per_million[DISK_SYNC] = 100000;
+		for (unsigned i = 0; i < 10; i++) {
+			struct peer *p = peer_login(m);
+			char line[60];
+			peer_say(p, "MAIL FROM:<a@x.y>\r\nRCPT TO:<b@x.y>\r\n");
+			for (unsigned k = 0; k < 4; k++) {
+				size_t n = random_below(&r, PIECE);
+				snprintf(line, sizeof(line), "BDAT %zu%s\r\n", n,
+					 random_below(&r, 3) == 0 ? " LAST" : "");
+				peer_say(p, line);
+				peer_send(p, block, random_below(&r, 8) == 0 ? n / 2 : n);
+				if (random_below(&r, 6) == 0)
+					peer_say(p, "RSET\r\n");
+			}
+			mail_run(m, random_below(&r, 300000));
+			if (random_below(&r, 3) == 0)
+				peer_reset(p);
+			mail_run(m, random_below(&r, 3) * MAIL_SECOND);
+			for (const char *at = (const char *)p->got.at;
+			     (at = strstr(at, "250 2.0.0 queued")) != NULL; at++)
+				told++;
+			peer_free(p);
+		}
+		if (told > m->accepted)
+			fail_msg("seed %llu: %u acknowledged, %u stored", (unsigned long long)seed,
+				 told, m->accepted);
+		mail_destroy(m);
+	}
+	free(block);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -401,6 +522,9 @@ int main(void)
 		cmocka_unit_test(binarymime_is_offered_and_taken_only_with_chunking),
 		cmocka_unit_test(a_large_message_in_chunks_is_stored_octet_by_octet),
 		cmocka_unit_test(a_session_that_ends_inside_a_chunk_leaves_nothing),
+		cmocka_unit_test(few_buffers_mean_back_pressure_and_no_deadlock),
+		cmocka_unit_test(a_failed_append_is_answered_once_and_the_rest_is_refused),
+		cmocka_unit_test(chunks_on_a_bad_day_leave_nothing_behind),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,6 +102,9 @@ static const struct sample samples[SMTP_REPLY_COUNT] = {
 	[REPLY_HEADER_NO_FROM] = {LOGGED_IN, MESSAGE "To: a@b\r\n\r\n.\r\n"},
 	[REPLY_SIGNED] = {LOGGED_IN, MESSAGE "From: a@b\r\nBcc: c@d\r\nDKIM-Signature: v=1\r\n"
 					     "\r\n.\r\n"},
+	[REPLY_LIMIT] = {LOGGED_IN, MESSAGE "a: b\r\n\r\n.\r\nMAIL FROM:<>\r\n"},
+	[REPLY_LIMIT_PERMANENT] = {LOGGED_IN, MESSAGE "a: b\r\n\r\n.\r\nMAIL FROM:<>\r\n"},
+	[REPLY_LIMIT_RECIPIENTS] = {LOGGED_IN, ENVELOPE "RCPT TO:<c@x.y>\r\n"},
 	[REPLY_NOT_OWN] = {LOGGED_IN, "MAIL FROM:<a@x.y>\r\n"},
 	[REPLY_TOO_MANY_MESSAGES] = {LOGGED_IN, "MAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\nRSET\r\n"
 						"MAIL FROM:<>\r\n"},
@@ -110,6 +113,22 @@ static const struct sample samples[SMTP_REPLY_COUNT] = {
 	[REPLY_TOO_MANY_RECIPIENTS] = {LOGGED_IN, "MAIL FROM:<>\r\nRCPT TO:<1@x.y>\r\n"
 						  "RCPT TO:<2@x.y>\r\nRCPT TO:<3@x.y>\r\n"},
 };
+
+/* One message, one recipient an hour, one session at a time, where the row is about that. */
+static void limit_one(struct smtp_config *c, enum smtp_reply r)
+{
+	const struct quota_rate one = {1, 3600ull * MAIL_SECOND};
+	struct smtp_class *k = &c->classes[0];
+
+	c->n_classes = 1;
+	k->permanent = r == REPLY_LIMIT_PERMANENT;
+	if (r == REPLY_LIMIT || r == REPLY_LIMIT_PERMANENT)
+		k->rate[SMTP_USER][SMTP_MESSAGES] = one;
+	if (r == REPLY_LIMIT_RECIPIENTS)
+		k->rate[SMTP_USER][SMTP_RECIPIENTS] = one;
+	if (r == REPLY_LIMIT_SESSIONS)
+		k->sessions[SMTP_USER] = 1;
+}
 
 static void the_row_comes_from_its_sample(enum smtp_reply r)
 {
@@ -121,6 +140,7 @@ static void the_row_comes_from_its_sample(enum smtp_reply r)
 	o.smtp.long_lines_refused = o.smtp.remove_bcc = true;
 	o.smtp.from_required = r == REPLY_HEADER_NO_FROM;
 	o.smtp.own_senders = r == REPLY_NOT_OWN;
+	limit_one(&o.smtp, r);
 	struct mail *m = mail_create(&o);
 	m->hold_relay = true;
 	struct peer *p = start(m, samples[r].how);
@@ -187,6 +207,16 @@ static void too_many_sessions(struct mail *m, enum smtp_reply r)
 	assert_int_equal(mail_smtp_count(m, smtp_sessions_refused), 1);
 }
 
+static void too_many_of_one_user(struct mail *m, enum smtp_reply r)
+{
+	start(m, LOGGED_IN);
+	struct peer *p = start(m, TLS);
+	peer_say(p, "EHLO x\r\nAUTH PLAIN " PEER_PLAIN "\r\n");
+	assert_true(answered_by(p, r));
+	assert_true(peer_ended(p));
+	assert_int_equal(mail_smtp_count(m, smtp_limited_user), 1);
+}
+
 static void commit_fails(struct mail *m, enum smtp_reply r)
 {
 	struct peer *p = start(m, LOGGED_IN);
@@ -216,6 +246,17 @@ static void no_tls_now(struct mail *m, enum smtp_reply r)
 	start(m, TLS);
 	peer_say(p, "EHLO x\r\nSTARTTLS\r\n");
 	assert_true(answered_by(p, r));
+}
+
+static void network_spent(struct mail *m, enum smtp_reply r)
+{
+	struct peer *p = start(m, CLEAR);
+
+	start(m, TLS);
+	peer_say(p, "EHLO x\r\nSTARTTLS\r\n");
+	assert_true(answered_by(p, r));
+	assert_true(peer_ended(p));
+	assert_int_equal(mail_tls_count(m, tls_budget_network), 1);
 }
 
 static void line_too_long(struct mail *m, enum smtp_reply r)
@@ -266,10 +307,12 @@ static void (*const scenes[SMTP_REPLY_COUNT])(struct mail *m, enum smtp_reply r)
 	[REPLY_SHUTDOWN] = shutdown_row,
 	[REPLY_TOO_MANY_SESSIONS] = too_many_sessions,
 	[REPLY_TIMEOUT] = timeout_row,
+	[REPLY_LIMIT_SESSIONS] = too_many_of_one_user,
 	[REPLY_TOO_MANY_ERRORS] = too_many_errors,
 	[REPLY_SPOOL_FAILED] = commit_fails,
 	[REPLY_NO_SPACE] = no_space,
 	[REPLY_STARTTLS_LATER] = no_tls_now,
+	[REPLY_TOO_MANY_HANDSHAKES] = network_spent,
 	[REPLY_AUTH_LATER] = nobody_can_log_in_when_the_queue_is_full,
 	[REPLY_LINE_TOO_LONG] = line_too_long,
 	[REPLY_AUTH_TOO_LONG] = auth_too_long,
@@ -284,8 +327,11 @@ static void the_row_comes_from_its_scene(enum smtp_reply r)
 	mail_options_default(&o);
 	o.smtp.sessions = 2;
 	o.tls_sessions = r == REPLY_STARTTLS_LATER ? 1 : 2;
+	if (r == REPLY_TOO_MANY_HANDSHAKES)
+		o.tls.budget.per_network = (struct tls_rate){1, 3600ull * MAIL_SECOND};
 	o.auth.queue = 1;
 	o.auth_waits = r == REPLY_AUTH_LATER;
+	limit_one(&o.smtp, r);
 	struct mail *m = mail_create(&o);
 	m->hold_relay = true;
 	scenes[r](m, r);

@@ -160,7 +160,7 @@ static void application_data_before_a_handshake_fails(void **state)
 }
 
 /* A message announced as 100 KB, in records that each are small. */
-static void a_hello_in_many_records_is_bounded_in_all(void **state)
+static void a_hello_that_announces_too_much_is_dropped_at_its_header(void **state)
 {
 	struct mail *m = mail_create(NULL);
 	struct peer *p = connected(m);
@@ -172,7 +172,7 @@ static void a_hello_in_many_records_is_bounded_in_all(void **state)
 		memset(record + 5, 0, 1000);
 		mail_run(m, 10000);
 	}
-	assert_in_range(sent, 19, 22);
+	assert_int_equal(sent, 1);
 	assert_int_equal(mail_tls_count(m, tls_oversized_record), 1);
 	mail_destroy(m);
 }
@@ -417,6 +417,7 @@ static void keys_may_be_updated_in_the_middle(void **state)
 	for (unsigned i = 0; i < 5; i++) {
 		assert_int_equal(SSL_key_update(p->ssl, SSL_KEY_UPDATE_REQUESTED), 1);
 		assert_int_equal(strncmp(peer_cmd(p, "NOOP"), "250", 3), 0);
+		mail_run(m, MAIL_SECOND);
 	}
 	mail_destroy(m);
 }
@@ -569,7 +570,7 @@ int main(void)
 		cmocka_unit_test(a_row_of_empty_records_fails),
 		cmocka_unit_test(an_alert_ends_a_handshake),
 		cmocka_unit_test(application_data_before_a_handshake_fails),
-		cmocka_unit_test(a_hello_in_many_records_is_bounded_in_all),
+		cmocka_unit_test(a_hello_that_announces_too_much_is_dropped_at_its_header),
 		cmocka_unit_test(a_peer_that_leaves_in_a_handshake_is_counted),
 		cmocka_unit_test(garbage_of_any_kind_ends_within_the_handshake_time),
 		cmocka_unit_test(mutated_handshakes_neither_crash_nor_leak),

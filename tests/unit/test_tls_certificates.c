@@ -79,8 +79,7 @@ static void hostile_names_get_the_default_and_are_counted(void **state)
 					    "a..b",
 					    "../../etc",
 					    "a.example.net/",
-					    ("b\xc3\xbc"
-					     "cher.example"),
+					    "b\xc3\274cher.example",
 					    "${run}",
 					    "-a.test"};
 	struct rig r;

@@ -78,6 +78,24 @@ static void the_end_point_binding_is_the_hash_of_our_certificate(void **state)
 	}
 }
 
+static void bindings_are_taken_when_a_reload_asks_for_them(void **state)
+{
+	struct mail *m = mail_create(NULL);
+	struct tls_certificate own = {.chain = m->chain, .key = m->key};
+	struct tls_config c = {.certificates = &own, .n_certificates = 1};
+	char error[512];
+	uint8_t out[64];
+
+	assert_true(tls_reload(m->tls, &c, error, sizeof(error)) >= 0);
+	greeted(m, TLS1_3_VERSION, NULL);
+	assert_int_equal(conn_channel_binding(server_side(m), TLS_BINDING_EXPORTER, out, 64), 0);
+	c.channel_bindings = true;
+	assert_true(tls_reload(m->tls, &c, error, sizeof(error)) >= 0);
+	greeted(m, TLS1_3_VERSION, NULL);
+	assert_int_equal(conn_channel_binding(server_side(m), TLS_BINDING_EXPORTER, out, 64), 32);
+	mail_destroy(m);
+}
+
 static void a_binding_that_does_not_fit_is_not_given(void **state)
 {
 	struct mail *m = mail_create(NULL);
@@ -161,6 +179,7 @@ int main(void)
 		cmocka_unit_test(the_exporter_binding_is_the_same_at_both_ends_under_tls_1_3),
 		cmocka_unit_test(the_exporter_binding_does_not_exist_under_tls_1_2),
 		cmocka_unit_test(the_end_point_binding_is_the_hash_of_our_certificate),
+		cmocka_unit_test(bindings_are_taken_when_a_reload_asks_for_them),
 		cmocka_unit_test(a_binding_that_does_not_fit_is_not_given),
 		cmocka_unit_test(a_login_ends_the_bindings),
 		cmocka_unit_test(facts_name_version_suite_group_and_server_name),

@@ -170,8 +170,8 @@ static void a_bad_file_is_refused_with_line_and_reason(void **state)
 		{"postern-users 2\n", ":1: the first line must be: postern-users 1", 0600},
 		{"postern-users 1\nalice", ": the last line is cut off (no line end)", 0600},
 		{"postern-users 1\nalice\n",
-		 ":2: expected: name, argon2id hash, optional SCRAM verifier, separated by one "
-		 "space",
+		 ":2: the second field is not an argon2id hash ($argon2id$v=19$...); set it with: "
+		 "posternctl user password alice",
 		 0600},
 		{"postern-users 1\nalice $6$x\n",
 		 ":2: the second field is not an argon2id hash ($argon2id$v=19$...); set it with: "
@@ -180,9 +180,21 @@ static void a_bad_file_is_refused_with_line_and_reason(void **state)
 		{"postern-users 1\na " GOOD_HASH "\na " GOOD_HASH "\n",
 		 ":3: user a is written twice", 0600},
 		{"postern-users 1\na " GOOD_HASH " x\n",
-		 ":2: the third field is not a SCRAM-SHA-256 verifier "
-		 "(SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey)",
+		 ":2: expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, tenant=NAME "
+		 "and "
+		 "addresses=LIST, each once, separated by one space",
 		 0600},
+		{"postern-users 1\na " GOOD_HASH " SCRAM-SHA-1$x\n",
+		 ":2: the verifier is not SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", 0600},
+		{"postern-users 1\na " GOOD_HASH " tenant=x tenant=y\n",
+		 ":2: expected: name, argon2id hash, optional SCRAM-SHA-256 verifier, tenant=NAME "
+		 "and "
+		 "addresses=LIST, each once, separated by one space",
+		 0600},
+		{"postern-users 1\na " GOOD_HASH " tenant=\n", ":2: the tenant's name is empty",
+		 0600},
+		{"postern-users 1\na " GOOD_HASH " addresses=a@b,c\n",
+		 ":2: an entry of the list of addresses is neither an address nor a @domain", 0600},
 		{"postern-users 1\n\n", ":2: the name is empty", 0600},
 		{"postern-users 1\n", ": has mode 0644, open to others; the remedy: chmod 600",
 		 0644},
@@ -195,6 +207,41 @@ static void a_bad_file_is_refused_with_line_and_reason(void **state)
 		snprintf(wanted, sizeof(wanted), "%s%s", file, cases[i].error);
 		assert_string_equal(error, wanted);
 	}
+}
+
+static void attributes_are_read_set_and_kept_by_other_changes(void **state)
+{
+	struct users_edit e = {.file = file,
+			       .change = USERS_ADD,
+			       .name = "alice",
+			       .password = "secret",
+			       .cost = cheap,
+			       .scram = true,
+			       .tenant = "acme",
+			       .addresses = "a@b.test,@c.test"};
+	char error[512];
+	struct users *u;
+
+	unlink(file);
+	assert_int_equal(users_edit(&e, error, sizeof(error)), 0);
+	e.change = USERS_PASSWORD;
+	e.tenant = e.addresses = NULL;
+	assert_int_equal(users_edit(&e, error, sizeof(error)), 0);
+	assert_int_equal(users_load(&u, file, NULL, error, sizeof(error)), 0);
+	assert_string_equal(users_find(u, "alice")->tenant, "acme");
+	assert_string_equal(users_find(u, "alice")->addresses, "a@b.test,@c.test");
+	users_unref(u);
+	e.change = USERS_SET;
+	e.tenant = "";
+	e.addresses = "@d.test";
+	assert_int_equal(users_edit(&e, error, sizeof(error)), 0);
+	assert_int_equal(users_load(&u, file, NULL, error, sizeof(error)), 0);
+	assert_null(users_find(u, "alice")->tenant);
+	assert_string_equal(users_find(u, "alice")->addresses, "@d.test");
+	assert_non_null(users_find(u, "alice")->scram);
+	users_unref(u);
+	e.tenant = "two words";
+	assert_int_equal(users_edit(&e, error, sizeof(error)), -EINVAL);
 }
 
 static void hashes_that_would_cost_too_much_are_refused(void **state)
@@ -326,6 +373,7 @@ int main(void)
 		users_test(a_removed_user_is_gone_and_the_others_stay),
 		users_test(impossible_changes_are_refused_with_a_text),
 		users_test(a_bad_file_is_refused_with_line_and_reason),
+		users_test(attributes_are_read_set_and_kept_by_other_changes),
 		users_test(hashes_that_would_cost_too_much_are_refused),
 		users_test(unknown_names_cost_what_most_users_cost),
 		users_test(edits_side_by_side_lose_nobody),

@@ -50,7 +50,7 @@ static bool split(const char *token, size_t n, struct part part[3])
 		part[i] = (struct part){at, (size_t)((dot != NULL ? dot : end) - at)};
 		if (part[i].n == 0)
 			return false;
-		at = dot + 1;
+		at += part[i].n + 1;
 	}
 	return true;
 }

@@ -50,7 +50,8 @@ static bool split(const char *token, size_t n, struct part part[3])
 		part[i] = (struct part){at, (size_t)((dot != NULL ? dot : end) - at)};
 		if (part[i].n == 0)
 			return false;
-		at += part[i].n + 1;
+		if (dot != NULL)
+			at = dot + 1;
 	}
 	return true;
 }

@@ -222,6 +222,8 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 	if (rc == 0)
 		rc = limits_register(g);
 	if (rc == 0)
+		rc = follow_register(g);
+	if (rc == 0)
 		rc = reload_register(g);
 	if (rc == 0)
 		rc = gauges_register(g);
@@ -325,6 +327,7 @@ void gateway_turn(struct gateway *g)
 	if (now == last)
 		return;
 	last = now;
+	follow_tick(g);
 	auth_refresh(g->env.auth);
 	tls_refresh(g->env.tls, now);
 	reload_collect(g);
@@ -399,6 +402,7 @@ void gateway_close(struct gateway *g)
 		tls_close(g->env.tls);
 	smtp_shared_destroy(g->env.smtp);
 	reload_close(g);
+	follow_close(g);
 	if (g->env.net != NULL)
 		net_destroy(g->env.net);
 	stats_destroy(g->stats);

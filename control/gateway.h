@@ -14,6 +14,7 @@
 #include "control/server.h"
 #include "control/stats.h"
 #include "control/unit.h"
+#include "dataplane/tcp/trace.h"
 
 enum { GATEWAY_DRAIN_MS = 15000 };
 
@@ -23,7 +24,8 @@ struct gateway {
 	struct unit units[CONFIG_WORKERS];
 	unsigned n_units;
 	const char *config_file;
-	struct limits *limits; /* reload.c */
+	struct limits *limits;     /* reload.c */
+	struct follower *follower; /* follow.c; NULL: nobody */
 	struct stats *stats;
 	struct server *server;
 	struct http *http;
@@ -46,5 +48,13 @@ void gateway_close(struct gateway *g);
 int reports_register(struct gateway *g);
 /* limits.c: posternctl limits */
 int limits_register(struct gateway *g);
+/* follow.c: posternctl trace session|user|address */
+int follow_register(struct gateway *g);
+void follow_tick(struct gateway *g);  /* about once a second */
+void follow_close(struct gateway *g); /* when no worker runs */
+/* reports.c: the latest TCP events of a connection, the oldest first; "2026-11-25T04:24:39.050Z" */
+void reports_tcp_events(struct gateway *g, unsigned unit, handle_t h,
+			void (*event)(void *arg, const struct tcp_traced *e), void *arg);
+const char *reports_time(int64_t wall_us, char text[40]);
 
 #endif

@@ -227,7 +227,7 @@ static json_t *queue(void *arg, const json_t *request, char *error, size_t error
 	return list(arg, on_worker_queue, "messages", false, error, error_bytes);
 }
 
-static const char *time_text(int64_t wall_us, char text[40])
+const char *reports_time(int64_t wall_us, char text[40])
 {
 	time_t s = (time_t)(wall_us / 1000000);
 	struct tm tm;
@@ -250,7 +250,7 @@ static json_t *event_json(const struct question *q, unsigned i, unsigned worker)
 		snprintf(peer, sizeof(peer), "%s port %u", addr_text(&q->rows.trace.peer[i], addr),
 			 q->rows.trace.port[i]);
 	return json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:s}", "time",
-			 time_text((int64_t)e->at_us + q->wall_offset_us, at), "worker",
+			 reports_time((int64_t)e->at_us + q->wall_offset_us, at), "worker",
 			 (int)worker, "connection", handle, "peer", peer, "event",
 			 tcp_event_name(e->event), "value", (json_int_t)e->value, "meaning",
 			 tcp_event_text(e, text, sizeof(text)));
@@ -290,6 +290,17 @@ static json_t *trace_report(void *arg, const json_t *request, char *error, size_
 		free(q);
 	}
 	return rows;
+}
+
+void reports_tcp_events(struct gateway *g, unsigned unit, handle_t h,
+			void (*event)(void *arg, const struct tcp_traced *e), void *arg)
+{
+	char error[STATS_ERROR_BYTES];
+	struct question *q = ask_about(&g->units[unit], on_worker_trace, h, error, sizeof(error));
+
+	for (unsigned k = 0; q != NULL && k < q->n; k++)
+		event(arg, &q->rows.trace.event[k]);
+	free(q);
 }
 
 static json_t *worker_json(const struct unit *u, const struct question *q)

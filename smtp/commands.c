@@ -125,6 +125,15 @@ static const struct command commands[] = {
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
+bool command_is_known(struct text verb)
+{
+	for (unsigned i = 0; i < COMMANDS; i++) {
+		if (text_is(verb, commands[i].verb))
+			return true;
+	}
+	return false;
+}
+
 static void run_help(struct smtp_session *s, struct text arguments)
 {
 	char text[400];

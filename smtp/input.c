@@ -42,6 +42,8 @@ static void line_ready(struct smtp_session *s, char *line, size_t n)
 	bool too_long = s->discarding_line || n > AUTH_LINE;
 
 	smtp_count(w, smtp_commands);
+	if (w->follow != NULL)
+		follow_command_note(s, line, n);
 	s->discarding_line = false;
 	if (too_long) {
 		smtp_count(w, smtp_line_too_long);

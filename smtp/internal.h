@@ -5,6 +5,7 @@
 #include "base/siphash.h"
 #include "base/timer.h"
 #include "smtp/content.h"
+#include "smtp/follow.h"
 #include "smtp/parameters.h"
 #include "smtp/parse.h"
 #include "smtp/reply.h"
@@ -154,6 +155,7 @@ struct smtp_worker {
 	struct timer shares; /* armed while there are some */
 	struct timer sweep;  /* worker 0: of the quotas */
 	struct timer relief; /* armed while the pool is under pressure and bodies lie in it */
+	struct smtp_follow *follow; /* NULL: nobody looks on */
 	bool draining;
 	unsigned spool_pending;
 	uint8_t scratch[SCRATCH];
@@ -205,7 +207,20 @@ void session_pause(struct smtp_session *s, uint64_t us);
 /* input.c: takes up one line, or a piece of data; false: nothing more to do now */
 bool input_step(struct smtp_session *s);
 
+/* follow.c, when somebody follows */
+void follow_note(struct smtp_session *s, enum smtp_follow_kind kind, const char *text, size_t n);
+void follow_command_note(struct smtp_session *s, const char *line, size_t n);
+void follow_reply_note(struct smtp_session *s, const char *text, size_t n);
+__attribute__((format(printf, 2, 3))) void follow_event_note(struct smtp_session *s,
+							     const char *fmt, ...);
+#define follow_event(s, ...)                                 \
+	do {                                                 \
+		if ((s)->worker->follow != NULL)             \
+			follow_event_note((s), __VA_ARGS__); \
+	} while (0)
+
 /* commands.c */
+bool command_is_known(struct text verb);
 void command_line(struct smtp_session *s, const char *line, size_t n);
 void session_reset_mail(struct smtp_session *s);
 

@@ -120,6 +120,7 @@ void sasl_succeed(struct smtp_session *s)
 	sasl_end(s);
 	s->phase = PHASE_COMMAND;
 	conn_forget_peer(&s->conn);
+	follow_event(s, "logged in as %s by %s", s->user, s->mechanism);
 	if (!policy_enter(s))
 		return;
 	session_reply(s, REPLY_AUTH_OK, NULL);

@@ -39,6 +39,8 @@ static void session_free(struct smtp_session *s)
 		limits_leave(w, &s->peer);
 	if (!s->quitting)
 		smtp_count(w, smtp_sessions_reset);
+	follow_event(s, "closed after %u messages%s", s->messages,
+		     s->quitting ? "" : ", without QUIT");
 	log_debug("smtp", "%s: closed, %u messages", s->tag, s->messages);
 	explicit_bzero(s->user, sizeof(s->user));
 	slab_free(w->sessions, s->handle);
@@ -103,6 +105,8 @@ void session_reply_raw(struct smtp_session *s, const char *text, size_t n)
 	}
 	memcpy(s->out->data + s->out->end, text, n);
 	s->out->end += (uint32_t)n;
+	if (s->worker->follow != NULL)
+		follow_reply_note(s, text, n);
 }
 
 /* tag: what a customer reads out to the operator finds the log lines; NULL: none */
@@ -274,11 +278,22 @@ static struct smtp_session *session_of(struct conn *c)
 	return container_of(c, struct smtp_session, conn);
 }
 
+static void note_secured(struct smtp_session *s)
+{
+	struct conn_tls_facts t;
+
+	if (conn_tls_facts(&s->conn, &t))
+		follow_event(s, "secured by %s, %s, %s%s, name \"%s\"", t.protocol, t.cipher,
+			     t.group, t.resumed ? ", resumed" : "", t.server_name);
+}
+
 static void on_secured(struct conn *c)
 {
 	struct smtp_session *s = session_of(c);
 
 	s->phase = PHASE_COMMAND;
+	if (s->worker->follow != NULL)
+		note_secured(s);
 	if (s->listener->implicit_tls)
 		session_reply(s, REPLY_GREETING, s->worker->config->hostname);
 	session_arm_deadline(s);
@@ -361,6 +376,9 @@ static void on_opened(struct stream *stream, void *user)
 	smtp_count(w, smtp_sessions_opened);
 	counter_set(&w->counters[smtp_sessions_now], slab_used(w->sessions));
 	s->phase = l->implicit_tls ? PHASE_SECURING : PHASE_COMMAND;
+	if (w->follow != NULL)
+		follow_event(s, "connected from [%s] port %u",
+			     addr_text(&s->peer, (char[ADDR_TEXT_BYTES]){0}), s->peer_port);
 	session_arm_deadline(s);
 	if (l->implicit_tls) {
 		if (!conn_secure(&s->conn, &server))

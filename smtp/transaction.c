@@ -468,6 +468,7 @@ void transaction_end_of_data(struct transaction *tx)
 	/* RFC 8689: REQUIRETLS outweighs the field */
 	if (h->tls_optional && !tx->parameters.require_tls)
 		envelope_set_tls_optional(tx->envelope->data);
+	follow_event(s, "%llu octets of data", (unsigned long long)tx->body_bytes);
 	tx->charged = tx->body_bytes;
 	policy_content(s, tx->charged);
 	int rc = submit_commit(tx);

@@ -21,6 +21,7 @@ struct cli {
 	const char *users;              /* NULL: from the configuration */
 	const char *cost;               /* NULL: the default */
 	const char *tenant, *addresses; /* NULL: not given */
+	unsigned seconds;               /* 0: until interrupted */
 	bool json, all, no_scram, password_stdin;
 	int arguments;
 	char **argument;
@@ -48,6 +49,11 @@ int cli_ask(const struct cli *c, const char *name);
 /* The trace of one connection, or of all. */
 int cli_trace(const struct cli *c);
 int cli_limits(const struct cli *c);
+/* Sends {"command": name, key: value}; the result, or NULL with the reason on stderr. */
+json_t *cli_question(const struct cli *c, const char *name, const char *key, const char *value);
+int cli_follow_session(const struct cli *c);
+int cli_follow_user(const struct cli *c);
+int cli_follow_address(const struct cli *c);
 int cli_stats(const struct cli *c);
 
 /* An array of objects as columns, an object as rows of key and value (nested keys by dots). */

@@ -45,6 +45,12 @@ static const struct command {
 	{"stats", NULL, 0, 0, "", "counters and gauges; zeros only with --all", cli_stats},
 	{"queue", NULL, 0, 0, "", "messages that wait for their next hop", ask_queue},
 	{"limits", NULL, 1, 0, "USER", "a user's use of the limits", cli_limits},
+	{"trace", "session", 1, 0, "ID", "a session live; secrets masked; --for SECONDS",
+	 cli_follow_session},
+	{"trace", "user", 1, 0, "NAME", "all sessions of a user, from their logins on",
+	 cli_follow_user},
+	{"trace", "address", 1, 0, "ADDRESS[/BITS]", "all sessions of an address or network",
+	 cli_follow_address},
 	{"trace", NULL, 0, 1, "[CONNECTION]", "the latest events of TCP connections", cli_trace},
 };
 
@@ -56,7 +62,8 @@ enum {
 	OPT_PASSWORD_STDIN,
 	OPT_COST,
 	OPT_TENANT,
-	OPT_ADDRESSES
+	OPT_ADDRESSES,
+	OPT_FOR
 };
 
 static const struct option options[] = {
@@ -71,6 +78,7 @@ static const struct option options[] = {
 	{"cost", required_argument, NULL, OPT_COST},
 	{"tenant", required_argument, NULL, OPT_TENANT},
 	{"addresses", required_argument, NULL, OPT_ADDRESSES},
+	{"for", required_argument, NULL, OPT_FOR},
 	{},
 };
 
@@ -93,6 +101,7 @@ static void print_help(FILE *f)
 		   "      --password-stdin   the password is a line on standard input\n"
 		   "      --no-scram         store no SCRAM-SHA-256 verifier\n"
 		   "      --cost KIB,PASSES,LANES   of argon2id; default 19456,2,1\n"
+		   "      --for SECONDS      trace a session, user or address so long\n"
 		   "      --tenant NAME      whose limits the user shares; \"\": none\n"
 		   "      --addresses LIST   that the user may send as: a@b.example,@c.example\n"
 		   "  -h, --help             this text\n");
@@ -119,6 +128,9 @@ static bool take_option(struct cli *c, int option)
 	case OPT_ADDRESSES:
 		c->addresses = optarg;
 		return true;
+	case OPT_FOR:
+		c->seconds = (unsigned)strtoul(optarg, NULL, 10);
+		return c->seconds > 0;
 	case OPT_JSON:
 		c->json = true;
 		return true;

@@ -76,9 +76,7 @@ static json_t *exchange(int fd, json_t *request, const char *path)
 	return reply;
 }
 
-/* The result of a command about one thing, or without one; owned by the caller; NULL with the
- * reason on stderr. */
-static json_t *ask_about(const struct cli *c, const char *name, const char *key, const char *value)
+json_t *cli_question(const struct cli *c, const char *name, const char *key, const char *value)
 {
 	char path[512];
 
@@ -102,7 +100,7 @@ static json_t *ask_about(const struct cli *c, const char *name, const char *key,
 
 static json_t *ask(const struct cli *c, const char *name)
 {
-	return ask_about(c, name, "about", NULL);
+	return cli_question(c, name, "about", NULL);
 }
 
 static int print(const struct cli *c, json_t *result)
@@ -126,14 +124,14 @@ int cli_ask(const struct cli *c, const char *name)
 
 int cli_limits(const struct cli *c)
 {
-	return print(c, ask_about(c, "limits", "user", c->argument[0]));
+	return print(c, cli_question(c, "limits", "user", c->argument[0]));
 }
 
 int cli_trace(const struct cli *c)
 {
 	const char *which = c->arguments > 0 ? c->argument[0] : NULL;
 
-	return print(c, ask_about(c, "trace", "connection", which));
+	return print(c, cli_question(c, "trace", "connection", which));
 }
 
 /* Faults go to stderr, one a line, and make the command fail. */

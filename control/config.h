@@ -145,6 +145,7 @@ struct config_listener {
 	uint64_t port;
 	enum config_listener_tls tls;
 	enum config_of_listener normalize, hide_client;
+	uint64_t duplicates_us; /* 0: they are not looked for */
 };
 
 struct config_certificate {

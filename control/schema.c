@@ -234,6 +234,10 @@ static const struct schema_row listener_rows[] = {
 	 .choices = listener_newline_choices, .help = "in place of submission.bare_newline"},
 	{"hide_client", SCHEMA_CHOICE, FIELD(config_listener, hide_client), .preset = "inherit",
 	 .choices = listener_switch_choices, .help = "in place of submission.hide_client"},
+	{"duplicates", SCHEMA_TIME, FIELD(config_listener, duplicates_us), RANGE(0, DAYS(7)),
+	 .preset = "0s",
+	 .help = "a message that comes again within this time (its 250 was lost) is answered as "
+		 "before and not delivered twice; 0s: off"},
 	{},
 };
 

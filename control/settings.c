@@ -171,6 +171,8 @@ void settings_smtp(const struct config *c, struct smtp_config *out)
 	};
 
 	snprintf(out->hostname, sizeof(out->hostname), "%s", c->hostname);
+	for (unsigned i = 0; i < c->listener_count; i++)
+		out->duplicates |= c->listener[i].duplicates_us > 0;
 	/* one for everybody behind them */
 	out->n_classes = c->class_count + 1;
 	for (unsigned i = 0; i < c->class_count; i++)

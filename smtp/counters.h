@@ -30,6 +30,7 @@
 	X(smtp, limited_tenant, "refusals", "what a limit of the tenant refused")                 \
 	X(smtp, limited_user, "refusals", "what a limit of the user refused")                     \
 	X(smtp, limited_address, "refusals", "what a limit of the address refused")               \
+	X(smtp, duplicates, "messages", "that had been accepted before, answered as then")        \
 	X(smtp, limits_no_cell, "times", "a limit not applied: its table was full")               \
 	X(smtp, messages, "messages", "messages answered 250")                                    \
 	X(smtp, message_bytes, "bytes", "octets of these messages, as stored")                    \

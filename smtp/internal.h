@@ -5,6 +5,7 @@
 #include "base/siphash.h"
 #include "base/timer.h"
 #include "smtp/content.h"
+#include "smtp/duplicate.h"
 #include "smtp/follow.h"
 #include "smtp/parameters.h"
 #include "smtp/parse.h"
@@ -65,6 +66,9 @@ struct transaction {
 	uint64_t held, body_bytes;  /* octets in these chunks; in all */
 	uint64_t max_bytes;         /* that the user may send */
 	uint64_t charged;           /* octets taken from the limits */
+	struct digest *digest;      /* of envelope and content; NULL: not wanted */
+	uint8_t name[DIGEST_BYTES]; /* its end */
+	uint64_t known_us;          /* how long the name is to be known; 0: not */
 	unsigned appends;           /* in flight */
 	int failure;                /* first -errno of an append */
 	bool large, too_big, started_data, committing;
@@ -138,6 +142,7 @@ struct sender {
 struct smtp_shared {
 	struct smtp_config config;
 	struct quota_table *quotas;
+	struct duplicates *duplicates; /* NULL: not wanted */
 	struct siphash_key key;
 	_Atomic uint32_t sessions;
 	_Atomic uint32_t *by_address; /* two hashes a peer; the smaller count is believed */

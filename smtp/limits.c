@@ -4,7 +4,13 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-enum { ADDRESS_SLOTS = 1 << 16, QUOTA_CELLS = 1 << 18, MEMORY_PERCENT = 90, SYN_PERCENT = 95 };
+enum {
+	ADDRESS_SLOTS = 1 << 16,
+	QUOTA_CELLS = 1 << 18,
+	DUPLICATES = 1 << 16,
+	MEMORY_PERCENT = 90,
+	SYN_PERCENT = 95
+};
 
 struct smtp_shared *smtp_shared_create(const struct smtp_config *c)
 {
@@ -15,7 +21,10 @@ struct smtp_shared *smtp_shared_create(const struct smtp_config *c)
 	s->config = *c;
 	s->by_address = calloc(ADDRESS_SLOTS, sizeof(*s->by_address));
 	s->quotas = quota_create(QUOTA_CELLS);
+	if (c->duplicates)
+		s->duplicates = duplicates_create(DUPLICATES);
 	if (s->by_address == NULL || s->quotas == NULL ||
+	    (c->duplicates && s->duplicates == NULL) ||
 	    getrandom(&s->key, sizeof(s->key), 0) != sizeof(s->key)) {
 		smtp_shared_destroy(s);
 		return NULL;
@@ -29,6 +38,7 @@ void smtp_shared_destroy(struct smtp_shared *s)
 		return;
 	free(s->by_address);
 	quota_destroy(s->quotas);
+	duplicates_destroy(s->duplicates);
 	free(s);
 }
 

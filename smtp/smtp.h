@@ -68,6 +68,7 @@ struct smtp_config {
 	unsigned n_exempt;
 	struct smtp_class classes[SMTP_CLASSES]; /* the first that matches holds */
 	unsigned n_classes;
+	bool duplicates;     /* some listener looks for them */
 	uint64_t tls_memory; /* bytes that OpenSSL may hold before sessions are refused */
 };
 
@@ -96,8 +97,9 @@ void smtp_worker_destroy(struct smtp_worker *w);
 struct smtp_listener {
 	struct smtp_worker *worker;
 	bool implicit_tls;
-	bool normalize;   /* a lone LF in message data becomes CR LF */
-	bool hide_client; /* Received does not tell the client's name and address */
+	bool normalize;         /* a lone LF in message data becomes CR LF */
+	bool hide_client;       /* Received does not tell the client's name and address */
+	uint64_t duplicates_us; /* how long a message that comes again is known; 0: never */
 };
 extern const struct stream_events smtp_stream_events;
 /* Before a SYN takes memory: false over the memory watermark. */

@@ -23,10 +23,20 @@ static void body_free(struct transaction *tx)
 	tx->held = 0;
 }
 
+/* Text and a NUL, which none of these texts holds. */
+static void digest_text(struct transaction *tx, const void *text, size_t n)
+{
+	if (tx->digest == NULL)
+		return;
+	digest_add(tx->digest, text, n);
+	digest_add(tx->digest, "", 1);
+}
+
 static void transaction_release(struct transaction *tx)
 {
 	struct smtp_worker *w = tx->worker;
 
+	digest_end(tx->digest, NULL);
 	body_free(tx);
 	chunk_free_list(w->shard->chunks, tx->envelope);
 	chunk_free_list(w->shard->chunks, tx->prefix);
@@ -97,6 +107,10 @@ struct transaction *transaction_begin(struct smtp_session *s, struct text revers
 		transaction_release(tx);
 		return NULL;
 	}
+	if (w->shared->duplicates != NULL && s->listener->duplicates_us > 0)
+		tx->digest = digest_begin();
+	digest_text(tx, s->user, strlen(s->user));
+	digest_text(tx, reverse.at, reverse.n);
 	/* the line it pointed into goes */
 	tx->parameters.envid = (struct text){NULL, 0};
 	tx->envelope_bytes = (size_t)n;
@@ -134,8 +148,10 @@ int transaction_recipient(struct transaction *tx, struct text path, const struct
 		rc = envelope_add_recipient(tx->envelope->data, tx->envelope->size,
 					    &tx->envelope_bytes, &recipient);
 	} while (rc == -ENOSPC && envelope_grow(tx));
-	if (rc == 0)
+	if (rc == 0) {
 		tx->recipients++;
+		digest_text(tx, path.at, path.n);
+	}
 	return rc;
 }
 
@@ -144,6 +160,7 @@ void transaction_begin_content(struct transaction *tx, bool dots)
 	const struct smtp_listener *l = tx->session->listener;
 
 	tx->started_data = true;
+	digest_text(tx, "", 0);
 	content_begin(&tx->content, &(struct content_rules){
 					    .dots = dots,
 					    .binary = tx->parameters.body == ENVELOPE_BINARY,
@@ -321,6 +338,8 @@ uint8_t *transaction_tail(struct transaction *tx)
 
 void transaction_added(struct transaction *tx, size_t n)
 {
+	if (tx->digest != NULL)
+		digest_add(tx->digest, transaction_tail(tx), n);
 	tx->last->end += (uint32_t)n;
 	tx->held += n;
 	tx->body_bytes += n;
@@ -378,6 +397,10 @@ static void commit_done(struct spool_request *r)
 	tx->committing = false;
 	spool_id_text(tx->id, id);
 	if (r->verdict == 0) {
+		/* also, and above all, when the client has gone */
+		if (tx->known_us > 0)
+			duplicates_note(w->shared->duplicates, tx->name, tx->id, w->shard->now_us,
+					w->shard->now_us + tx->known_us);
 		if (s != NULL) {
 			session_reply(s, REPLY_QUEUED, id);
 			s->messages++;
@@ -447,6 +470,30 @@ static void finish_content(struct transaction *tx)
 	transaction_added(tx, n);
 }
 
+/* The message has been accepted before: its 250 got lost, not the message. */
+static bool accepted_before(struct transaction *tx)
+{
+	struct smtp_session *s = tx->session;
+	struct smtp_worker *w = tx->worker;
+	char id[SPOOL_ID_TEXT];
+	spool_id_t first;
+
+	struct digest *digest = tx->digest;
+	tx->digest = NULL;
+	if (!digest_end(digest, digest != NULL ? tx->name : NULL) ||
+	    tx->content.header.count[HEADER_MESSAGE_ID] != 1)
+		return false;
+	tx->known_us = s->listener->duplicates_us;
+	if (!duplicates_find(w->shared->duplicates, tx->name, w->shard->now_us, &first))
+		return false;
+	spool_id_text(first, id);
+	smtp_count(w, smtp_duplicates);
+	log_info("smtp", "%s: %s submitted again by user %s", s->tag, id, s->user);
+	session_reply(s, REPLY_QUEUED, id);
+	transaction_abandon(tx);
+	return true;
+}
+
 void transaction_end_of_data(struct transaction *tx)
 {
 	struct smtp_session *s = tx->session;
@@ -464,6 +511,8 @@ void transaction_end_of_data(struct transaction *tx)
 		}
 		return;
 	}
+	if (accepted_before(tx))
+		return;
 	const struct header *h = &tx->content.header;
 	/* RFC 8689: REQUIRETLS outweighs the field */
 	if (h->tls_optional && !tx->parameters.require_tls)

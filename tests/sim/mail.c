@@ -215,6 +215,7 @@ static void open_services(struct mail *m)
 	must(auth_open(&m->auth, &m->o.auth, error, sizeof(error)), error);
 	m->tls_worker = tls_worker_create(m->tls, m->shard);
 	m->auth_client = auth_client_create(m->auth, m->shard);
+	m->o.smtp.duplicates = m->o.duplicates_us > 0;
 	m->shared = smtp_shared_create(&m->o.smtp);
 }
 
@@ -256,7 +257,8 @@ static void create_smtp(struct mail *m)
 		m->listeners[i] = (struct smtp_listener){.worker = m->smtp,
 							 .implicit_tls = i == 1,
 							 .normalize = m->o.normalize,
-							 .hide_client = m->o.hide_client};
+							 .hide_client = m->o.hide_client,
+							 .duplicates_us = m->o.duplicates_us};
 		struct tcp_listen l = {.port = ports[i],
 				       .events = &smtp_stream_events,
 				       .user = &m->listeners[i],

@@ -38,6 +38,7 @@ struct mail_options {
 	struct smtp_config smtp;
 	struct relay_config relay;
 	struct auth_config auth;
+	uint64_t duplicates_us;         /* of both listeners */
 	const char *tenant, *addresses; /* alice's; NULL: none */
 	const char *more_users;         /* "bob carol:acme": the same password, and their tenants */
 	unsigned tls_threads;

@@ -269,7 +269,7 @@ struct config_class {
 	unsigned user_count;
 	char tenant[CONFIG_CLASS_NAMES][CONFIG_CLASS_BYTES];
 	unsigned tenant_count;
-	struct config_quota of_tenant, of_user, of_address;
+	struct config_quota of_listener, of_tenant, of_user, of_address;
 	uint64_t max_message_size, max_recipients, max_messages; /* 0: submission's */
 	uint64_t weight;
 	enum config_limit_reply reply;

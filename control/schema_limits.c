@@ -21,6 +21,13 @@
 			.help = "octets of them; the next message waits, 450 (550) to MAIL" \
 	}
 
+static const struct schema_row class_listener_rows[] = {
+	{"sessions", SCHEMA_NUMBER, FIELD(config_class, of_listener.sessions), RANGE(0, 10000000),
+	 .preset = "0", .help = "at a time; 421 to AUTH beyond; 0: no limit"},
+	QUOTA_ROWS(of_listener),
+	{},
+};
+
 static const struct schema_row class_tenant_rows[] = {
 	{"sessions", SCHEMA_NUMBER, FIELD(config_class, of_tenant.sessions), RANGE(0, 10000000),
 	 .preset = "0", .help = "at a time; 421 to AUTH beyond; 0: no limit"},
@@ -50,6 +57,8 @@ const struct schema_row schema_class_rows[] = {
 	 .help = "whom the class is for; neither users nor tenants: everybody"},
 	{"tenants", SCHEMA_TEXT, LIST(config_class, tenant, tenant_count),
 	 .help = "the same by tenant (posternctl user set NAME --tenant)"},
+	{"listener", SCHEMA_MAP, .rows = class_listener_rows,
+	 .help = "of all these users together on one listener"},
 	{"tenant", SCHEMA_MAP, .rows = class_tenant_rows,
 	 .help = "of all users of a tenant together"},
 	{"user", SCHEMA_MAP, .rows = class_user_rows, .help = "of one user"},

@@ -137,6 +137,7 @@ static void class_settings(const struct config_class *c, struct smtp_class *k)
 	snprintf(k->name, sizeof(k->name), "%s", c->name);
 	names_of(c->user, c->user_count, k->users);
 	names_of(c->tenant, c->tenant_count, k->tenants);
+	quota_of(&c->of_listener, SMTP_LISTENER, k);
 	quota_of(&c->of_tenant, SMTP_TENANT, k);
 	quota_of(&c->of_user, SMTP_USER, k);
 	quota_of(&c->of_address, SMTP_ADDRESS, k);

@@ -132,6 +132,7 @@ static int listen_all(struct unit *u)
 		u->listeners[i] = (struct smtp_listener){
 			.worker = u->smtp,
 			.implicit_tls = c->listener[i].tls == CONFIG_TLS_IMPLICIT,
+			.name = c->listener[i].name,
 			.duplicates_us = c->listener[i].duplicates_us,
 			.normalize = of_listener(c->listener[i].normalize,
 						 c->submission.bare_newline ==

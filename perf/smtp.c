@@ -175,6 +175,7 @@ static void bench_open(struct bench *b)
 	};
 	b->worker = smtp_worker_create(&env);
 	b->listener.worker = b->worker;
+	b->listener.name = "submission";
 	smtp_stream_events.opened(&b->stream, &b->listener);
 	b->session = slab_at(b->worker->sessions, 0, NULL);
 	b->session->authenticated = true;

@@ -27,6 +27,7 @@
 	X(smtp, auth_failed, "logins", "refused logins")                                          \
 	X(smtp, auth_overloaded, "logins", "logins put off (454 4.7.0)")                          \
 	X(smtp, auth_too_many, "sessions", "sessions closed after too many refused logins")       \
+	X(smtp, limited_listener, "refusals", "what a limit of the listener refused")             \
 	X(smtp, limited_tenant, "refusals", "what a limit of the tenant refused")                 \
 	X(smtp, limited_user, "refusals", "what a limit of the user refused")                     \
 	X(smtp, limited_address, "refusals", "what a limit of the address refused")               \

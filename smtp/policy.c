@@ -19,10 +19,15 @@ struct subjects {
 };
 
 static const char *const subject_names[] = {
-	[SMTP_TENANT] = "tenant", [SMTP_USER] = "user", [SMTP_ADDRESS] = "address"};
+	[SMTP_LISTENER] = "listener",
+	[SMTP_TENANT] = "tenant",
+	[SMTP_USER] = "user",
+	[SMTP_ADDRESS] = "address",
+};
 static const char *const measure_names[] = {
 	[SMTP_MESSAGES] = "messages", [SMTP_RECIPIENTS] = "recipients", [SMTP_OCTETS] = "KiB"};
 static const enum smtp_counter subject_counters[] = {
+	[SMTP_LISTENER] = smtp_limited_listener,
 	[SMTP_TENANT] = smtp_limited_tenant,
 	[SMTP_USER] = smtp_limited_user,
 	[SMTP_ADDRESS] = smtp_limited_address,
@@ -98,13 +103,14 @@ static void subjects_named(struct subjects *u, const char *user, const char *ten
 {
 	set_subject(u, SMTP_TENANT, tenant, strlen(tenant));
 	set_subject(u, SMTP_USER, user, strlen(user));
-	u->of[SMTP_ADDRESS].n = 0;
+	u->of[SMTP_LISTENER].n = u->of[SMTP_ADDRESS].n = 0;
 }
 
 /* The address without what one customer can change at will: the last 64 bits of IPv6. */
 static void subjects_of(const struct smtp_session *s, struct subjects *u)
 {
 	subjects_named(u, s->user, tenant_of(s));
+	set_subject(u, SMTP_LISTENER, s->listener->name, strlen(s->listener->name));
 	set_subject(u, SMTP_ADDRESS, s->peer.byte, s->peer.family == 6 ? 8 : 4);
 }
 
@@ -322,7 +328,7 @@ void smtp_limits_report(const struct smtp_shared *shared, const struct smtp_conf
 	struct subjects u;
 
 	subjects_named(&u, user, tenant);
-	for (unsigned i = 0; i < SMTP_ADDRESS; i++) {
+	for (unsigned i = SMTP_TENANT; i < SMTP_ADDRESS; i++) {
 		struct smtp_limit_row r = {
 			.class_name = k->name, .subject = subject_names[i], .name = u.of[i].text};
 		if (u.of[i].n == 0)

@@ -3,8 +3,9 @@
  * how large a message, which reply a limit gives and when to try again.
  *
  * A session belongs to the first class of the configuration that its user or tenant matches.
- * Each measure is limited for the tenant, the user and the address, in this order; what one of
- * them refuses is given back to the others.  The buckets are quota.h's: all workers share them.
+ * Each measure is limited for the listener, the tenant, the user and the address, in this order;
+ * what one of them refuses is given back to the others.  The buckets are quota.h's: all workers
+ * share them.
  *
  * Owner: struct smtp_class lies in struct smtp_config.
  * Runs on: the worker of the session; policy_report() on the control thread.
@@ -16,7 +17,7 @@
 
 enum { SMTP_CLASSES = 17, SMTP_CLASS_NAME = 64, SMTP_CLASS_LIST = 1024 };
 
-enum smtp_subject { SMTP_TENANT, SMTP_USER, SMTP_ADDRESS, SMTP_SUBJECTS };
+enum smtp_subject { SMTP_LISTENER, SMTP_TENANT, SMTP_USER, SMTP_ADDRESS, SMTP_SUBJECTS };
 /* Octets are counted in KiB, rounded up. */
 enum smtp_measure { SMTP_MESSAGES, SMTP_RECIPIENTS, SMTP_OCTETS, SMTP_MEASURES };
 

@@ -96,6 +96,7 @@ void smtp_worker_destroy(struct smtp_worker *w);
 /* A listener's argument to the stream events. */
 struct smtp_listener {
 	struct smtp_worker *worker;
+	const char *name; /* lives as long as this */
 	bool implicit_tls;
 	bool normalize;         /* a lone LF in message data becomes CR LF */
 	bool hide_client;       /* Received does not tell the client's name and address */

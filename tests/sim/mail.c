@@ -254,11 +254,13 @@ static void create_smtp(struct mail *m)
 	m->smtp = smtp_worker_create(&e);
 	assert_non_null(m->smtp);
 	for (unsigned i = 0; i < 2; i++) {
-		m->listeners[i] = (struct smtp_listener){.worker = m->smtp,
-							 .implicit_tls = i == 1,
-							 .normalize = m->o.normalize,
-							 .hide_client = m->o.hide_client,
-							 .duplicates_us = m->o.duplicates_us};
+		m->listeners[i] =
+			(struct smtp_listener){.worker = m->smtp,
+					       .name = i == 1 ? "submissions" : "submission",
+					       .implicit_tls = i == 1,
+					       .normalize = m->o.normalize,
+					       .hide_client = m->o.hide_client,
+					       .duplicates_us = m->o.duplicates_us};
 		struct tcp_listen l = {.port = ports[i],
 				       .events = &smtp_stream_events,
 				       .user = &m->listeners[i],

@@ -217,6 +217,31 @@ static void addresses_have_limits_whoever_logs_in(void **state)
 	mail_destroy(m);
 }
 
+static void listeners_have_limits_of_their_own(void **state)
+{
+	struct mail_options o = options();
+
+	o.more_users = "bob";
+	o.smtp.classes[0].rate[SMTP_LISTENER][SMTP_MESSAGES] = (struct quota_rate){2, hour};
+	struct mail *m = mail_create(&o);
+	m->hold_relay = true;
+	send_one(login(m, "alice"), "250");
+	send_one(login(m, "bob"), "250");
+	send_one(login(m, "alice"),
+		 "450 4.7.1 limit of 2 messages in 60 min for listener submissions");
+	/* the other listener is not concerned */
+	struct peer *p = peer_connect(m, MAIL_SUBMISSION);
+	peer_expect(p, "220");
+	expect_cmd(p, "EHLO x", "250");
+	expect_cmd(p, "STARTTLS", "220");
+	assert_true(peer_tls(p, 0));
+	expect_cmd(p, "EHLO x", "250");
+	expect_cmd(p, "AUTH PLAIN " PEER_PLAIN, "235");
+	send_one(p, "250");
+	assert_int_equal(mail_smtp_count(m, smtp_limited_listener), 1);
+	mail_destroy(m);
+}
+
 static void a_permanent_limit_says_so_and_a_configured_wait_is_told(void **state)
 {
 	struct mail_options o = options();
@@ -453,6 +478,7 @@ int main(void)
 		cmocka_unit_test(octets_are_owed_and_the_next_message_waits),
 		cmocka_unit_test(tenants_share_what_their_users_send),
 		cmocka_unit_test(addresses_have_limits_whoever_logs_in),
+		cmocka_unit_test(listeners_have_limits_of_their_own),
 		cmocka_unit_test(a_permanent_limit_says_so_and_a_configured_wait_is_told),
 		cmocka_unit_test(sessions_of_a_user_and_a_tenant_are_counted),
 		cmocka_unit_test(ehlo_after_login_tells_the_users_own_figures),

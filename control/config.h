@@ -253,6 +253,8 @@ struct config_control {
 	struct ip_addr http_address; /* family 0: no HTTP */
 	uint16_t http_port;
 	enum log_level log_level;
+	char records[CONFIG_PATH_BYTES]; /* "": none */
+	uint64_t records_size, records_keep;
 };
 
 enum config_limit_reply { CONFIG_LIMIT_TEMPORARY, CONFIG_LIMIT_PERMANENT };

@@ -208,6 +208,35 @@ static int gauges_register(struct gateway *g)
 	return rc;
 }
 
+static const struct counter_desc lost_desc = {"records_lost", "records",
+					      "records that came too fast for their file"};
+
+static uint64_t read_lost(void *records)
+{
+	return records_lost(records);
+}
+
+static int open_records(struct gateway *g, char *error, size_t error_bytes)
+{
+	const struct config_control *c = &g->config.control;
+	const struct record_file_config rc = {.file = c->records,
+					      .most_bytes = c->records_size,
+					      .keep = (unsigned)c->records_keep};
+	int code = c->records[0] != '\0'
+			   ? record_file_open(&g->record_file, &rc, error, error_bytes)
+			   : 0;
+
+	for (unsigned i = 0; code == 0 && g->record_file != NULL && i < g->n_units; i++)
+		code = stats_gauge(g->stats, &lost_desc, read_lost, g->units[i].records, (int)i);
+	return code;
+}
+
+static void drain_records(struct gateway *g)
+{
+	for (unsigned i = 0; g->record_file != NULL && i < g->n_units; i++)
+		record_file_drain(g->record_file, g->units[i].records);
+}
+
 static int open_control(struct gateway *g, char *error, size_t error_bytes)
 {
 	const struct config_control *c = &g->config.control;
@@ -264,6 +293,8 @@ int gateway_open(struct gateway *g, char *error, size_t error_bytes)
 		rc = open_dataplane(g, error, error_bytes);
 	if (rc == 0)
 		rc = open_units(g, error, error_bytes);
+	if (rc == 0)
+		rc = open_records(g, error, error_bytes);
 	if (rc == 0)
 		rc = open_control(g, error, error_bytes);
 	return rc;
@@ -324,6 +355,7 @@ void gateway_turn(struct gateway *g)
 
 	server_poll(g->server, 100);
 	log_drain();
+	drain_records(g);
 	if (now == last)
 		return;
 	last = now;
@@ -374,6 +406,7 @@ void gateway_drain(struct gateway *g)
 		worker_call(g->units[i].worker, drain_unit, &g->units[i], NULL, 1000);
 	for (unsigned ms = 0; ms < GATEWAY_DRAIN_MS && !all_idle(g); ms += 50) {
 		log_drain();
+		drain_records(g);
 		nanosleep(&tick, NULL);
 	}
 }
@@ -392,6 +425,8 @@ void gateway_close(struct gateway *g)
 		tls_stop(g->env.tls);
 	for (unsigned i = 0; g->running && i < g->n_units; i++)
 		unit_settle(&g->units[i], 30000);
+	drain_records(g);
+	record_file_close(g->record_file);
 	for (unsigned i = 0; i < g->n_units; i++)
 		unit_destroy(&g->units[i]);
 	if (g->env.spool != NULL)

@@ -11,6 +11,7 @@
 
 #include "control/config.h"
 #include "control/http.h"
+#include "control/records.h"
 #include "control/server.h"
 #include "control/stats.h"
 #include "control/unit.h"
@@ -24,8 +25,9 @@ struct gateway {
 	struct unit units[CONFIG_WORKERS];
 	unsigned n_units;
 	const char *config_file;
-	struct limits *limits;     /* reload.c */
-	struct follower *follower; /* follow.c; NULL: nobody */
+	struct limits *limits;           /* reload.c */
+	struct record_file *record_file; /* NULL: no records */
+	struct follower *follower;       /* follow.c; NULL: nobody */
 	struct stats *stats;
 	struct server *server;
 	struct http *http;

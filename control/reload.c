@@ -133,6 +133,8 @@ static void apply(struct gateway *g, const struct config *c, struct limits *l)
 	struct auth_config ac;
 
 	log_set_level(c->control.log_level);
+	if (g->record_file != NULL)
+		record_file_reopen(g->record_file);
 	settings_auth(c, &ac);
 	auth_set_rates(g->env.auth, &ac.per_address, &ac.per_user);
 	settings_smtp(c, &l->smtp);

@@ -492,7 +492,13 @@ static const struct schema_row relay_rows[] = {
 static const struct schema_row log_rows[] = {
 	{"level", SCHEMA_CHOICE, FIELD(config_control, log_level), .preset = "info",
 	 .reloadable = true, .choices = log_level_choices, .help = "what goes to stderr"},
-	{"records", .not_yet = LATER},
+	{"records", SCHEMA_PATH, FIELD(config_control, records),
+	 .help = "file of one JSON line an event: receptions, rejections, deliveries; reload opens "
+		 "it anew"},
+	{"records_size", SCHEMA_SIZE, FIELD(config_control, records_size), RANGE(0, GIB(1024)),
+	 .preset = "1G", .help = "then FILE becomes FILE.1 and so on; 0: never"},
+	{"records_keep", SCHEMA_NUMBER, FIELD(config_control, records_keep), RANGE(0, 1000),
+	 .preset = "5", .help = "old files kept"},
 	{},
 };
 

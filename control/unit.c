@@ -2,6 +2,7 @@
 #include "control/unit.h"
 
 #include "base/log.h"
+#include "base/record.h"
 #include "control/settings.h"
 
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256 };
+enum { RECORD_BYTES = 1 << 20, SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256 };
 
 static void accepted(void *arg, const struct spool_found *f)
 {
@@ -94,6 +95,11 @@ static int create_mail(struct unit *u)
 	u->relay_spool = spool_client_create(u->env->spool, SPOOL_RING);
 	if (u->tls == NULL || u->auth == NULL || u->smtp_spool == NULL || u->relay_spool == NULL)
 		return -ENOMEM;
+	if (u->env->config->control.records[0] != '\0') {
+		u->records = records_create(RECORD_BYTES);
+		if (u->records == NULL)
+			return -ENOMEM;
+	}
 	settings_relay(u->env->config, &rc);
 	struct relay_env re = {
 		.shard = shard,
@@ -101,6 +107,7 @@ static int create_mail(struct unit *u)
 		.tls = u->tls,
 		.spool = u->env->spool,
 		.spool_client = u->relay_spool,
+		.records = u->records,
 		.source_for = transport_source_for,
 		.source_arg = &u->transport,
 	};
@@ -112,6 +119,7 @@ static int create_mail(struct unit *u)
 		.spool = u->env->spool,
 		.spool_client = u->smtp_spool,
 		.auth = u->auth,
+		.records = u->records,
 		.accepted = accepted,
 		.accepted_arg = u,
 	};
@@ -206,6 +214,7 @@ void unit_destroy(struct unit *u)
 	if (u->relay_spool != NULL)
 		spool_client_destroy(u->relay_spool);
 	transport_destroy(&u->transport);
+	records_destroy(u->records);
 	worker_destroy(u->worker);
 	*u = (struct unit){0};
 }

@@ -38,6 +38,7 @@ struct unit {
 	struct tls_worker *tls;
 	struct auth_client *auth;
 	struct spool_client *smtp_spool, *relay_spool;
+	struct records *records; /* NULL: not wanted */
 	struct smtp_worker *smtp;
 	struct relay_worker *relay;
 	struct smtp_listener listeners[CONFIG_LISTENERS];

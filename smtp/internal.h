@@ -62,15 +62,16 @@ struct transaction {
 	uint32_t recipients;
 	struct chunk *prefix;
 	struct content content;
-	struct chunk *first, *last; /* decoded body not yet given to the spool */
-	uint64_t held, body_bytes;  /* octets in these chunks; in all */
-	uint64_t max_bytes;         /* that the user may send */
-	uint64_t charged;           /* octets taken from the limits */
-	struct digest *digest;      /* of envelope and content; NULL: not wanted */
-	uint8_t name[DIGEST_BYTES]; /* its end */
-	uint64_t known_us;          /* how long the name is to be known; 0: not */
-	unsigned appends;           /* in flight */
-	int failure;                /* first -errno of an append */
+	struct chunk *first, *last;     /* decoded body not yet given to the spool */
+	uint64_t held, body_bytes;      /* octets in these chunks; in all */
+	uint64_t max_bytes;             /* that the user may send */
+	uint64_t charged;               /* octets taken from the limits */
+	uint64_t data_us, submitted_us; /* the content began; the spool got it */
+	struct digest *digest;          /* of envelope and content; NULL: not wanted */
+	uint8_t name[DIGEST_BYTES];     /* its end */
+	uint64_t known_us;              /* how long the name is to be known; 0: not */
+	unsigned appends;               /* in flight */
+	int failure;                    /* first -errno of an append */
 	bool large, too_big, started_data, committing;
 	bool chunked;  /* BDAT has begun: neither RCPT nor DATA may follow */
 	bool poisoned; /* a chunk was refused: the others are, too */
@@ -211,6 +212,11 @@ void session_pause(struct smtp_session *s, uint64_t us);
 
 /* input.c: takes up one line, or a piece of data; false: nothing more to do now */
 bool input_step(struct smtp_session *s);
+
+/* records.c */
+void records_reception(const struct transaction *tx);
+void records_rejection(const struct smtp_session *s, int code, const char *enhanced,
+		       const char *line, size_t n);
 
 /* follow.c, when somebody follows */
 void follow_note(struct smtp_session *s, enum smtp_follow_kind kind, const char *text, size_t n);

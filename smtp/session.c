@@ -133,9 +133,12 @@ static size_t format_reply(char *line, size_t room, enum smtp_reply r, const cha
 void session_reply(struct smtp_session *s, enum smtp_reply r, const char *arg)
 {
 	char line[REPLY_LINE];
-	const char *tag = smtp_reply_table[r].code >= 400 ? s->tag : NULL;
+	const struct smtp_reply_row *row = &smtp_reply_table[r];
+	size_t n = format_reply(line, sizeof(line), r, arg, row->code >= 400 ? s->tag : NULL);
 
-	session_reply_raw(s, line, format_reply(line, sizeof(line), r, arg, tag));
+	if (row->code >= 400 && s->worker->env.records != NULL)
+		records_rejection(s, row->code, row->enhanced, line, n);
+	session_reply_raw(s, line, n);
 }
 
 void session_finish(struct smtp_session *s, enum smtp_reply r)

@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct records;
 struct smtp_shared;
 struct smtp_worker;
 
@@ -82,6 +83,7 @@ struct smtp_env {
 	struct spool *spool;
 	struct spool_client *spool_client;
 	struct auth_client *auth;
+	struct records *records; /* receptions and rejections; NULL: not wanted */
 	/* A message is durable and has its 250 (or its client has gone): deliver it. */
 	void (*accepted)(void *arg, const struct spool_found *f);
 	void *accepted_arg;

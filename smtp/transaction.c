@@ -160,6 +160,7 @@ void transaction_begin_content(struct transaction *tx, bool dots)
 	const struct smtp_listener *l = tx->session->listener;
 
 	tx->started_data = true;
+	tx->data_us = tx->worker->shard->now_us;
 	digest_text(tx, "", 0);
 	content_begin(&tx->content, &(struct content_rules){
 					    .dots = dots,
@@ -408,6 +409,7 @@ static void commit_done(struct spool_request *r)
 				 s->tag, id, (unsigned long long)tx->body_bytes, tx->recipients,
 				 s->user);
 		}
+		records_reception(tx);
 		tell_accepted(tx);
 		transaction_release(tx);
 	} else {
@@ -520,6 +522,7 @@ void transaction_end_of_data(struct transaction *tx)
 	follow_event(s, "%llu octets of data", (unsigned long long)tx->body_bytes);
 	tx->charged = tx->body_bytes;
 	policy_content(s, tx->charged);
+	tx->submitted_us = tx->worker->shard->now_us;
 	int rc = submit_commit(tx);
 	if (rc < 0) {
 		session_reply(s, transaction_failure(tx->worker, rc), NULL);

@@ -232,6 +232,7 @@ static void disposed(struct spool_request *r)
 		spool_later(d, dispose_again);
 		return;
 	}
+	records_outcomes(d);
 	if (d->last) {
 		message_free(m);
 	} else {
@@ -300,6 +301,7 @@ static void finish(struct delivery *d)
 		dispose(d);
 		return;
 	}
+	records_outcomes(d);
 	delivery_free(d);
 	message_resume(m);
 }

@@ -221,6 +221,9 @@ void delivery_end(struct delivery *d);
 void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned code,
 		      const char *status, const char *text);
 
+/* records.c */
+void records_outcomes(const struct delivery *d);
+
 /* report.c */
 enum report_action { REPORT_NONE, REPORT_FAILED, REPORT_DELAYED, REPORT_RELAYED };
 /* What is to be told about the recipient. */

@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct records;
 struct relay_worker;
 
 enum { RELAY_HOPS = 16, RELAY_NAME = 256 };
@@ -54,6 +55,7 @@ struct relay_env {
 	struct tls_worker *tls;
 	struct spool *spool;
 	struct spool_client *spool_client; /* the relay's own: relay_poll() drives it */
+	struct records *records;           /* outcomes; NULL: not wanted */
 	/* Our address towards a next hop; false: no route. */
 	bool (*source_for)(void *arg, const struct ip_addr *to, struct ip_addr *source);
 	void *source_arg;

@@ -3,8 +3,6 @@
 
 #include "smtp/extension.h"
 
-#define LATER "is not available in this version"
-
 static const struct schema_choice switch_choices[] = {
 	{"true", CONFIG_ON}, {"false", CONFIG_OFF}, {"on", CONFIG_ON}, {"off", CONFIG_OFF}, {},
 };
@@ -119,7 +117,7 @@ static const struct schema_choice extension_choices[] = {SMTP_EXTENSIONS(EXTENSI
 
 static const struct schema_choice protocol_choices[] = {
 	{"smtp", CONFIG_PROTOCOL_SMTP},
-	{"lmtp", 0, LATER},
+	{"lmtp", CONFIG_PROTOCOL_LMTP},
 	{},
 };
 

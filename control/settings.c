@@ -211,6 +211,7 @@ void settings_relay(const struct config *c, struct relay_config *r)
 		r->hops[i].address = p->next_hop[i].address;
 		r->hops[i].port = (uint16_t)p->next_hop[i].port;
 		r->hops[i].tls = tls[p->next_hop[i].tls];
+		r->hops[i].lmtp = p->next_hop[i].protocol == CONFIG_PROTOCOL_LMTP;
 		snprintf(r->hops[i].name, sizeof(r->hops[i].name), "%s", p->next_hop[i].name);
 	}
 }

@@ -192,6 +192,9 @@ static void learn_extension(struct client *c)
 	for (unsigned i = 0; i < OFFERS; i++) {
 		if (n != strlen(keywords[i]) || strncasecmp(line, keywords[i], n) != 0)
 			continue;
+		/* one reply a recipient after each chunk is more than BDAT is worth there */
+		if (c->hop->config.lmtp && (i == OFFER_CHUNKING || i == OFFER_BINARYMIME))
+			continue;
 		c->offers |= 1u << i;
 		if (i == OFFER_SIZE)
 			c->size_limit = strtoull(line + n, NULL, 10);
@@ -268,6 +271,26 @@ static bool starttls_reply(struct client *c, bool more)
 	return true;
 }
 
+/* LMTP: the reply is about one recipient; true: others are still to come. */
+static bool one_recipient(struct client *c)
+{
+	struct delivery *d = c->delivery;
+	bool first = true, more = false;
+
+	for (uint32_t i = 0; i < d->e.recipients; i++) {
+		if (d->recipients[i].state != RECIPIENT_ACCEPTED)
+			continue;
+		if (first)
+			recipient_answered(d, i, &c->reply);
+		else
+			more = true;
+		first = false;
+	}
+	if (more)
+		client_arm(c, FINAL_US);
+	return more;
+}
+
 static bool final_reply(struct client *c)
 {
 	struct delivery *d = c->delivery;
@@ -282,8 +305,13 @@ static bool final_reply(struct client *c)
 		client_failed(c, "reply before the end of data");
 		return false;
 	}
-	delivery_outcome(d, RECIPIENT_ACCEPTED, code, reply_status(&c->reply, status),
-			 reply_text(&c->reply));
+	if (c->hop->config.lmtp && !early && code != 421) {
+		if (one_recipient(c))
+			return true;
+	} else {
+		delivery_outcome(d, RECIPIENT_ACCEPTED, code, reply_status(&c->reply, status),
+				 reply_text(&c->reply));
+	}
 	c->delivery = NULL;
 	d->client = NULL;
 	/* a reply before the end of data leaves the two sides out of step */
@@ -302,7 +330,7 @@ static bool client_reply(struct client *c, bool more)
 	case CLIENT_GREETING:
 		if (c->reply.code != 220)
 			return fail(c, "greeting");
-		send_ehlo(c, "EHLO");
+		send_ehlo(c, c->hop->config.lmtp ? "LHLO" : "EHLO");
 		return true;
 	case CLIENT_EHLO:
 		if (c->reply.code == 250)
@@ -310,7 +338,7 @@ static bool client_reply(struct client *c, bool more)
 		if (c->reply.code < 500 || c->reply.code == 550)
 			return fail(c, "EHLO");
 		/* a server of RFC 821: HELO, once */
-		if (c->messages == 0 && !c->helo_tried) {
+		if (c->messages == 0 && !c->helo_tried && !c->hop->config.lmtp) {
 			c->helo_tried = true;
 			send_ehlo(c, "HELO");
 			return true;
@@ -418,7 +446,9 @@ static void on_writable(struct conn *conn)
 static void on_secured(struct conn *conn)
 {
 	/* what was learnt in clear is forgotten (RFC 3207 section 4.2) */
-	send_ehlo(client_of(conn), "EHLO");
+	struct client *c = client_of(conn);
+
+	send_ehlo(c, c->hop->config.lmtp ? "LHLO" : "EHLO");
 }
 
 static void on_ended(struct conn *conn, enum conn_end why)

@@ -175,6 +175,18 @@ void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned co
 	}
 }
 
+/* 3xx is no answer: later, perhaps, the hop makes sense again. */
+void recipient_answered(struct delivery *d, uint32_t i, const struct reply_parser *reply)
+{
+	struct recipient *r = &d->recipients[i];
+
+	r->state = reply->code / 100 == 2   ? RECIPIENT_DELIVERED
+		   : reply->code / 100 == 5 ? RECIPIENT_FAILED
+					    : RECIPIENT_DEFERRED;
+	reply_status(reply, r->status);
+	snprintf(r->text, sizeof(r->text), "%u %.140s", reply->code, reply_text(reply));
+}
+
 static void mark_done(struct delivery *d)
 {
 	struct message *m = d->message;

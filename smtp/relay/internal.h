@@ -224,6 +224,9 @@ void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned co
 /* records.c */
 void records_outcomes(const struct delivery *d);
 
+/* The reply is about this recipient alone. */
+void recipient_answered(struct delivery *d, uint32_t i, const struct reply_parser *reply);
+
 /* report.c */
 enum report_action { REPORT_NONE, REPORT_FAILED, REPORT_DELAYED, REPORT_RELAYED };
 /* What is to be told about the recipient. */

@@ -36,6 +36,7 @@ struct relay_hop {
 	uint16_t port;
 	char name[RELAY_NAME]; /* SNI and the name to verify; empty: the address */
 	enum relay_tls tls;
+	bool lmtp; /* RFC 2033: LHLO, and a reply a recipient after the content */
 };
 
 struct relay_config {

@@ -265,10 +265,7 @@ static void recipient_reply(struct client *c)
 		c->accepted++;
 		return;
 	}
-	/* 3xx is no answer to RCPT: later, perhaps, the hop makes sense again */
-	r->state = c->reply.code / 100 == 5 ? RECIPIENT_FAILED : RECIPIENT_DEFERRED;
-	reply_status(&c->reply, r->status);
-	snprintf(r->text, sizeof(r->text), "%u %.140s", c->reply.code, reply_text(&c->reply));
+	recipient_answered(d, c->reply_index - 1, &c->reply);
 }
 
 /* May free the client (a lost message ends with its connection). */

@@ -42,11 +42,6 @@ def test_wrong_type_is_named_with_what_is_allowed(lab):
     says(out, "bad.yaml:", "dataplane.memory", "lots")
 
 
-def test_what_this_version_lacks_is_refused_by_name(lab):
-    out = refused(lab, "-t", change={"protocol: smtp": "protocol: lmtp"})
-    says(out, "protocol", "lmtp", "not available in this version")
-
-
 def test_a_core_that_does_not_exist_is_named(lab):
     out = refused(lab, change={"workers: [%d]" % lab.core: "workers: [250]"})
     says(out, "dataplane.workers", "250")

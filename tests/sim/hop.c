@@ -121,9 +121,9 @@ static enum hop_stage stage_of(const char *line)
 	static const struct {
 		const char *verb;
 		enum hop_stage stage;
-	} verbs[] = {{"EHLO ", HOP_EHLO},      {"HELO ", HOP_HELO},    {"STARTTLS", HOP_STARTTLS},
-		     {"MAIL FROM:", HOP_MAIL}, {"RCPT TO:", HOP_RCPT}, {"DATA", HOP_DATA},
-		     {"RSET", HOP_RSET},       {"QUIT", HOP_QUIT}};
+	} verbs[] = {{"EHLO ", HOP_EHLO},        {"LHLO ", HOP_EHLO},      {"HELO ", HOP_HELO},
+		     {"STARTTLS", HOP_STARTTLS}, {"MAIL FROM:", HOP_MAIL}, {"RCPT TO:", HOP_RCPT},
+		     {"DATA", HOP_DATA},         {"RSET", HOP_RSET},       {"QUIT", HOP_QUIT}};
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (strncmp(line, verbs[i].verb, strlen(verbs[i].verb)) == 0)

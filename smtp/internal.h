@@ -290,7 +290,10 @@ void transaction_end_of_data(struct transaction *tx);
 void transaction_poison(struct transaction *tx);
 enum smtp_reply transaction_failure(struct smtp_worker *w, int failure);
 
-/* prefix.c: Received, and Date and Message-ID where missing; octets, 0 when they do not fit */
+/* prefix.c: Received, and Date, Message-ID and Sender where missing; octets, 0 when they do not
+ * fit */
 size_t prefix_build(const struct transaction *tx, char *out, size_t room);
+/* For the log: what was added to the message or changed in it, "" if nothing was. */
+const char *prefix_changes(const struct transaction *tx, char *out, size_t room);
 
 #endif

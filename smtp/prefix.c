@@ -101,23 +101,21 @@ static bool user_address(const struct transaction *tx, char *out, size_t room)
 }
 
 /* RFC 6409 section 8.1: who has sent it, when its author is somebody else. */
-static void put_sender(struct writer *w, const struct transaction *tx)
+static bool sender_needed(const struct transaction *tx, char *address, size_t room)
 {
 	const struct header *h = &tx->content.header;
-	char address[SMTP_HOSTNAME + AUTH_USER_BYTES];
 	struct text offender;
 
-	if (tx->worker->config->add_sender && h->count[HEADER_FROM] > 0 &&
-	    h->count[HEADER_SENDER] == 0 && !authors_are_own(tx, &offender) &&
-	    user_address(tx, address, sizeof(address)))
-		put(w, "Sender: <%s>\r\n", address);
+	return tx->worker->config->add_sender && h->count[HEADER_FROM] > 0 &&
+	       h->count[HEADER_SENDER] == 0 && !authors_are_own(tx, &offender) &&
+	       user_address(tx, address, room);
 }
 
 size_t prefix_build(const struct transaction *tx, char *out, size_t room)
 {
 	struct writer w = {.at = out, .room = room};
 	struct smtp_worker *worker = tx->worker;
-	char id[SPOOL_ID_TEXT];
+	char id[SPOOL_ID_TEXT], sender[SMTP_HOSTNAME + AUTH_USER_BYTES];
 
 	put_received(&w, tx);
 	if (tx->content.header.count[HEADER_DATE] == 0) {
@@ -128,9 +126,34 @@ size_t prefix_build(const struct transaction *tx, char *out, size_t room)
 	if (tx->content.header.count[HEADER_MESSAGE_ID] == 0)
 		put(&w, "Message-ID: <%s.%08x@%s>\r\n", spool_id_text(tx->id, id),
 		    (unsigned)shard_random(worker->shard), worker->config->hostname);
-	put_sender(&w, tx);
+	if (sender_needed(tx, sender, sizeof(sender)))
+		put(&w, "Sender: <%s>\r\n", sender);
 	/* text that begins without a header is all body */
 	if (tx->content.header.absent)
 		put(&w, "\r\n");
 	return w.full ? 0 : w.n;
+}
+
+const char *prefix_changes(const struct transaction *tx, char *out, size_t room)
+{
+	const struct content *c = &tx->content;
+	char sender[SMTP_HOSTNAME + AUTH_USER_BYTES];
+	const struct {
+		bool done;
+		const char *what;
+	} changes[] = {
+		{c->header.count[HEADER_DATE] == 0, "Date added"},
+		{c->header.count[HEADER_MESSAGE_ID] == 0, "Message-ID added"},
+		{sender_needed(tx, sender, sizeof(sender)), "Sender added"},
+		{c->header.bcc_removed, "Bcc removed"},
+		{c->lone_lf && c->rules.normalize, "lone LF repaired"},
+	};
+	struct writer w = {.at = out, .room = room};
+
+	out[0] = '\0';
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		if (changes[i].done)
+			put(&w, ", %s", changes[i].what);
+	}
+	return out;
 }

@@ -392,7 +392,7 @@ static void commit_done(struct spool_request *r)
 	struct transaction *tx = r->user;
 	struct smtp_session *s = tx->session;
 	struct smtp_worker *w = tx->worker;
-	char id[SPOOL_ID_TEXT];
+	char id[SPOOL_ID_TEXT], changes[160];
 
 	w->spool_pending--;
 	tx->committing = false;
@@ -405,9 +405,9 @@ static void commit_done(struct spool_request *r)
 		if (s != NULL) {
 			session_reply(s, REPLY_QUEUED, id);
 			s->messages++;
-			log_info("smtp", "%s: %s accepted, %llu octets, %u recipients, user %s",
+			log_info("smtp", "%s: %s accepted, %llu octets, %u recipients, user %s%s",
 				 s->tag, id, (unsigned long long)tx->body_bytes, tx->recipients,
-				 s->user);
+				 s->user, prefix_changes(tx, changes, sizeof(changes)));
 		}
 		records_reception(tx);
 		tell_accepted(tx);

@@ -324,9 +324,10 @@ static const struct schema_row oauth_rows[] = {
 
 static const struct schema_row auth_rows[] = {
 	{"mechanisms", SCHEMA_CHOICES, FIELD(config_auth, mechanisms), .max_items = 8,
-	 .min_items = 1, .preset = "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS",
-	 .choices = mechanism_choices, .reloadable = true,
-	 .help = "SASL mechanisms offered, under TLS only"},
+	 .min_items = 1, .preset = "PLAIN, LOGIN, SCRAM-SHA-256", .choices = mechanism_choices,
+	 .reloadable = true,
+	 .help = "SASL mechanisms offered, under TLS only; SCRAM-SHA-256-PLUS by choice: clients "
+		 "with Cyrus SASL (mutt) pick it and cannot do it"},
 	{"oauth", SCHEMA_MAP, .rows = oauth_rows, .help = "bearer tokens: OAUTHBEARER and XOAUTH2"},
 	{"external", SCHEMA_CHOICES, FIELD(config_auth, external), .max_items = 3, .min_items = 1,
 	 .preset = "email", .choices = external_choices, .reloadable = true,

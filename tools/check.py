@@ -41,9 +41,10 @@ def suites():
     yield "demo", [("demo", [sys.executable, os.path.join(ROOT, "tools", "demo.py"), "--tap"],
                     120, {})], {}, 1, 60
     yield "scanners", integration_commands("scan_", 600), {}, 1, 180
+    yield "clients", integration_commands("client_", 600), {}, 1, 300
 
 
-ONLY_WHEN_NAMED = {"scanners"}
+ONLY_WHEN_NAMED = {"scanners", "clients"}
 
 
 def run(name, command, timeout, env):

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what building, demo and tests need: Debian packages, only those that are missing.
-# With the word scanners: also what make check-full adds.
+# With the word full: also what make check-full adds.
 set -eu
 
 packages="
@@ -12,7 +12,10 @@ packages="
     iproute2 ethtool procps openssl swaks curl msmtp
     libnet-ssleay-perl libauthen-sasl-perl libio-socket-ssl-perl libio-socket-inet6-perl
 "
-[ "${1:-}" != scanners ] || packages="$packages sslscan testssl.sh"
+[ "${1:-}" != full ] || packages="$packages sslscan testssl.sh mutt s-nail libsasl2-modules
+    git-email libmailtools-perl libemail-valid-perl"
+# where there is no npm yet
+[ "${1:-}" != full ] || command -v npm >/dev/null || packages="$packages nodejs npm"
 missing=""
 for p in $packages; do
     status=$(dpkg-query -W -f '${Status}' "$p" 2>/dev/null || true)

@@ -156,8 +156,7 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.dataplane.tcp.keepalive_us, 7200ull * 1000000);
 	assert_int_equal(c.listener[0].tls, CONFIG_TLS_IMPLICIT);
 	assert_int_equal(c.auth.mechanisms, 1u << CONFIG_AUTH_PLAIN | 1u << CONFIG_AUTH_LOGIN |
-						    1u << CONFIG_AUTH_SCRAM |
-						    1u << CONFIG_AUTH_SCRAM_PLUS);
+						    1u << CONFIG_AUTH_SCRAM);
 	assert_int_equal(c.auth.failures.per_address.count, 10);
 	assert_int_equal(c.submission.max_message_size, 50 << 20);
 	assert_int_equal(c.spool.commit.max_delay_us, 2000);

@@ -143,6 +143,14 @@ static void class_settings(const struct config_class *c, struct smtp_class *k)
 	quota_of(&c->of_address, SMTP_ADDRESS, k);
 }
 
+/* Tokens need keys, and after a reload those may still wait for the restart that they need. */
+static uint32_t mechanisms_of(const struct config_auth *a)
+{
+	const uint32_t tokens = 1u << CONFIG_AUTH_OAUTHBEARER | 1u << CONFIG_AUTH_XOAUTH2;
+
+	return a->oauth.jwks[0] == '\0' ? a->mechanisms & ~tokens : a->mechanisms;
+}
+
 void settings_smtp(const struct config *c, struct smtp_config *out)
 {
 	*out = (struct smtp_config){
@@ -163,7 +171,7 @@ void settings_smtp(const struct config *c, struct smtp_config *out)
 		.data_us = c->submission.timeouts.data_us,
 		.unauthenticated_us = c->submission.timeouts.idle_unauthenticated_us,
 		.auth_failure_delay_us = c->auth.failures.delay_us,
-		.mechanisms = c->auth.mechanisms,
+		.mechanisms = mechanisms_of(&c->auth),
 		.external = c->auth.external,
 		.sessions = (uint32_t)c->dataplane.limits.sessions,
 		.sessions_per_address = (uint32_t)c->dataplane.limits.sessions_per_address,

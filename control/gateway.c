@@ -216,6 +216,14 @@ static uint64_t read_lost(void *records)
 	return records_lost(records);
 }
 
+static const struct counter_desc unwritten_desc = {"records_unwritten", "records",
+						   "records that their file did not take"};
+
+static uint64_t read_unwritten(void *file)
+{
+	return record_file_lost(file);
+}
+
 static int open_records(struct gateway *g, char *error, size_t error_bytes)
 {
 	const struct config_control *c = &g->config.control;
@@ -228,6 +236,9 @@ static int open_records(struct gateway *g, char *error, size_t error_bytes)
 
 	for (unsigned i = 0; code == 0 && g->record_file != NULL && i < g->n_units; i++)
 		code = stats_gauge(g->stats, &lost_desc, read_lost, g->units[i].records, (int)i);
+	if (code == 0 && g->record_file != NULL)
+		code = stats_gauge(g->stats, &unwritten_desc, read_unwritten, g->record_file,
+				   STATS_NO_WORKER);
 	return code;
 }
 

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,8 @@ struct record_file {
 	unsigned keep;
 	int fd; /* -1: it could not be opened; tried again with the next lines */
 	bool failing;
+	bool torn; /* the file ends within a line */
+	_Atomic uint64_t lost;
 	char block[BLOCK];
 };
 
@@ -32,6 +36,7 @@ static int open_again(struct record_file *f)
 	if (f->fd < 0)
 		return -errno;
 	f->bytes = fstat(f->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+	f->torn = f->torn && f->bytes > 0;
 	return 0;
 }
 
@@ -73,9 +78,14 @@ static void rotate(struct record_file *f)
 	open_again(f);
 }
 
-/* Told once, not with every line. */
-static void failed(struct record_file *f, int error)
+/* Told once, not with every line; done: the octets of the block that are in the file. */
+static void failed(struct record_file *f, int error, size_t done, size_t n)
 {
+	uint64_t lines = 0;
+
+	for (size_t i = done; i < n; i++)
+		lines += f->block[i] == '\n';
+	atomic_fetch_add_explicit(&f->lost, lines, memory_order_relaxed);
 	if (!f->failing)
 		log_error("control", "records: %s: %s; records are lost", f->file, strerror(error));
 	f->failing = true;
@@ -86,15 +96,18 @@ static void append(struct record_file *f, size_t n)
 	size_t done = 0;
 
 	if (f->fd < 0 && open_again(f) < 0) {
-		failed(f, errno);
+		failed(f, errno, 0, n);
 		return;
 	}
+	if (f->torn && write(f->fd, "\n", 1) == 1)
+		f->torn = false;
 	while (done < n) {
-		ssize_t k = write(f->fd, f->block + done, n - done);
+		ssize_t k = f->torn ? -1 : write(f->fd, f->block + done, n - done);
 		if (k < 0 && errno == EINTR)
 			continue;
 		if (k < 0) {
-			failed(f, errno);
+			f->torn = f->torn || (done > 0 && f->block[done - 1] != '\n');
+			failed(f, errno, done, n);
 			return;
 		}
 		done += (size_t)k;
@@ -121,7 +134,12 @@ void record_file_reopen(struct record_file *f)
 	int rc = open_again(f);
 
 	if (rc < 0)
-		failed(f, -rc);
+		failed(f, -rc, 0, 0);
+}
+
+uint64_t record_file_lost(const struct record_file *f)
+{
+	return atomic_load_explicit(&f->lost, memory_order_relaxed);
 }
 
 void record_file_close(struct record_file *f)

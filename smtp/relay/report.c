@@ -418,6 +418,7 @@ bool report_build(struct delivery *d, struct spool_request *commit)
 		.accepted_at_s = shard_wall_s(w->shard),
 		.smtputf8 = writer.global,
 		.body = writer.global ? ENVELOPE_8BIT : ENVELOPE_7BIT,
+		.require_tls = d->e.require_tls,
 	};
 	struct envelope_recipient to = {.path = d->e.reverse_path};
 	ptrdiff_t n = envelope_begin(d->report_envelope->data, d->report_envelope->size, &e);

@@ -37,11 +37,16 @@ static bool lacks_smtputf8(const struct client *c, const struct delivery *d)
 }
 
 /* RFC 8689: TLS, the hop's name proved by its certificate, and the same promise. */
+static bool promises_requiretls(const struct client *c)
+{
+	return conn_is_secure(&c->conn) && c->hop->config.tls == RELAY_TLS_REQUIRED &&
+	       hop_offers(c, OFFER_REQUIRETLS);
+}
+
+/* RFC 8689 section 5: a report is not dropped for want of the promise. */
 static bool lacks_requiretls(const struct client *c, const struct delivery *d)
 {
-	bool verified = conn_is_secure(&c->conn) && c->hop->config.tls == RELAY_TLS_REQUIRED;
-
-	return d->e.require_tls && !(verified && hop_offers(c, OFFER_REQUIRETLS));
+	return d->e.require_tls && d->e.reverse_path.bytes > 0 && !promises_requiretls(c);
 }
 
 /* RFC 2852: a return at the deadline can only be promised by who knows of it. */
@@ -153,7 +158,7 @@ static void send_mail(struct client *c)
 		if (e->envid.bytes > 0)
 			add(&l, " ENVID=%.*s", (int)e->envid.bytes, e->envid.at);
 	}
-	if (e->require_tls)
+	if (e->require_tls && promises_requiretls(c))
 		add(&l, " REQUIRETLS");
 	if (e->priority != 0 && hop_offers(c, OFFER_MT_PRIORITY))
 		add(&l, " MT-PRIORITY=%d", e->priority);

@@ -219,6 +219,30 @@ static void requiretls_goes_only_over_verified_tls_to_a_hop_that_promises_it(voi
 	}
 }
 
+static void a_report_of_a_message_under_requiretls_asks_for_it_where_it_can(void **state)
+{
+	for (int offered = 0; offered <= 1; offered++) {
+		struct mail_options o;
+		mail_options_default(&o);
+		o.relay.hops[0].tls = RELAY_TLS_REQUIRED;
+		struct bench b = bench_with(&o);
+		b.h->starttls = true;
+		b.h->offers_tls = offered ? "250-REQUIRETLS\r\n" : NULL;
+		hop_rule(b.h, (struct hop_rule){.stage = HOP_RCPT,
+						.match = "b@x.y",
+						.reply = "550 5.1.1 no\r\n"});
+		submit(&b, "<a@x.y> REQUIRETLS", "<b@x.y>", TEXT);
+		assert_true(drained(&b, MINUTE));
+		assert_int_equal(hop_recipient(b.h, "a@x.y"), 1);
+		expect_arrived(&b, offered ? "Status: 5.1.1" : "Status: 5.7.30");
+		expect_logged(&b, "MAIL FROM:<>");
+		const char *said = strstr((const char *)b.h->log.at, "MAIL FROM:<>");
+		const char *asks = strstr(said, " REQUIRETLS");
+		assert_int_equal(asks != NULL && asks < strchr(said, '\n'), offered);
+		bench_end(&b);
+	}
+}
+
 static void a_return_deadline_ends_the_message_when_it_passes(void **state)
 {
 	struct bench b = bench();
@@ -381,6 +405,7 @@ int main(void)
 		cmocka_unit_test(a_reply_before_the_chunk_was_read_delivers_nothing),
 		cmocka_unit_test(a_message_that_the_hop_cannot_take_is_returned_and_never_changed),
 		cmocka_unit_test(requiretls_goes_only_over_verified_tls_to_a_hop_that_promises_it),
+		cmocka_unit_test(a_report_of_a_message_under_requiretls_asks_for_it_where_it_can),
 		cmocka_unit_test(a_return_deadline_ends_the_message_when_it_passes),
 		cmocka_unit_test(a_notify_deadline_tells_of_the_delay_and_goes_on),
 		cmocka_unit_test(a_deadline_survives_a_restart),

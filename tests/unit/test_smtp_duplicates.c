@@ -35,7 +35,7 @@ static void a_message_that_comes_again_gets_the_first_ones_answer(void **state)
 	/* by BDAT in pieces as well */
 	envelope_with(p, "");
 	bdat(p, BODY, 10, false, "250");
-	bdat(p, BODY + 10, sizeof(BODY) - 11, true, "250");
+	bdat(p, &BODY[10], sizeof(BODY) - 11, true, "250");
 	assert_string_equal(p->reply, first);
 	assert_int_equal(m->accepted, 1);
 	assert_int_equal(mail_smtp_count(m, smtp_duplicates), 2);

@@ -57,7 +57,7 @@ static struct reader piece(struct reader *r, unsigned octets)
 	const uint8_t *p = take(r, n);
 
 	if (p == NULL)
-		return (struct reader){.bad = true};
+		return (struct reader){.at = r->end, .end = r->end, .bad = true};
 	return (struct reader){.at = p, .end = p + n};
 }
 

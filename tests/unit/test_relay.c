@@ -1,7 +1,7 @@
 /* test_relay.c - delivery to a next hop that behaves, refuses, lies, breaks off and comes back */
 #include "smtp/relay/internal.h"
-#include "tests/sim/hop.h"
 #include "tests/sim/random.h"
+#include "tests/unit/relay_bench.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,33 +12,6 @@
 #include <cmocka.h>
 
 #define TEXT "Subject: x\r\n\r\nhello\r\n"
-enum { MINUTE = 60 * MAIL_SECOND };
-static const uint64_t day_us = 86400ull * MAIL_SECOND;
-
-struct bench {
-	struct mail *m;
-	struct next_hop *h;
-};
-
-static struct bench bench_with(const struct mail_options *o)
-{
-	struct bench b = {.m = mail_create(o)};
-
-	b.h = hop_create(b.m, MAIL_HOP);
-	return b;
-}
-
-static struct bench bench(void)
-{
-	return bench_with(NULL);
-}
-
-static void bench_end(struct bench *b)
-{
-	hop_free(b->h);
-	mail_destroy(b->m);
-}
-
 /* A message from the first, to the comma-separated others; it is durable on return. */
 static void submit_as(struct bench *b, const char *mail, const char *to, const char *content)
 {
@@ -65,23 +38,6 @@ static void submit_as(struct bench *b, const char *mail, const char *to, const c
 static void submit(struct bench *b, const char *to)
 {
 	submit_as(b, "<alice@x.y>", to, TEXT);
-}
-
-static bool queue_empty(void *arg)
-{
-	return relay_queued(((struct mail *)arg)->relay) == 0;
-}
-
-static bool drained(struct bench *b, uint64_t us)
-{
-	if (us > 3600ull * MAIL_SECOND)
-		b->m->tick_us = MAIL_SECOND;
-	return mail_run_until(b->m, queue_empty, b->m, us);
-}
-
-static uint64_t count(const struct bench *b, enum relay_counter c)
-{
-	return mail_relay_count(b->m, c);
 }
 
 static void a_message_is_delivered_with_and_without_pipelining(void **state)

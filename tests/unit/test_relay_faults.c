@@ -1,6 +1,6 @@
 /* test_relay_faults.c - broken connections, broken TLS, a broken spool: nothing is ever lost */
-#include "tests/sim/hop.h"
 #include "tests/sim/random.h"
+#include "tests/unit/relay_bench.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,36 +11,16 @@
 #include <cmocka.h>
 
 #define TEXT "Subject: x\r\n\r\nhello\r\n"
-enum { MINUTE = 60 * MAIL_SECOND };
-
-struct bench {
-	struct mail *m;
-	struct next_hop *h;
-};
-
 static struct bench bench_tls(enum relay_tls tls, const char *name)
 {
 	struct mail_options o;
-	struct bench b;
 
 	mail_options_default(&o);
 	o.relay.hops[0].tls = tls;
 	snprintf(o.relay.hops[0].name, sizeof(o.relay.hops[0].name), "%s", name);
-	b.m = mail_create(&o);
-	b.h = hop_create(b.m, MAIL_HOP);
+	struct bench b = bench_with(&o);
 	b.h->starttls = tls != RELAY_TLS_NONE;
 	return b;
-}
-
-static struct bench bench(void)
-{
-	return bench_tls(RELAY_TLS_NONE, "mx.test");
-}
-
-static void bench_end(struct bench *b)
-{
-	hop_free(b->h);
-	mail_destroy(b->m);
 }
 
 static void submit(struct mail *m, const char *content)
@@ -50,21 +30,6 @@ static void submit(struct mail *m, const char *content)
 	if (strncmp(peer_message(p, content), "250", 3) != 0)
 		fail_msg("not taken: %s", p->reply);
 	peer_free(p);
-}
-
-static bool queue_empty(void *arg)
-{
-	return relay_queued(((struct mail *)arg)->relay) == 0;
-}
-
-static bool drained(struct bench *b, uint64_t us)
-{
-	return mail_run_until(b->m, queue_empty, b->m, us);
-}
-
-static uint64_t count(const struct bench *b, enum relay_counter c)
-{
-	return mail_relay_count(b->m, c);
 }
 
 static void check_cut(size_t at, enum hop_after how, enum relay_tls tls, size_t *length)

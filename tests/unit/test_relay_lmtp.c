@@ -1,6 +1,6 @@
 /* test_relay_lmtp.c - LMTP (RFC 2033): each recipient has a reply of his own after the content */
 #include "smtp/relay/internal.h"
-#include "tests/sim/hop.h"
+#include "tests/unit/relay_bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,28 +11,13 @@
 #include <cmocka.h>
 
 #define TEXT "Subject: x\r\n\r\nhello\r\n"
-enum { MINUTE = 60 * MAIL_SECOND };
-
-struct bench {
-	struct mail *m;
-	struct next_hop *h;
-};
-
-static struct bench bench(void)
+static struct bench lmtp_bench(void)
 {
 	struct mail_options o;
 
 	mail_options_default(&o);
 	o.relay.hops[0].lmtp = true;
-	struct bench b = {.m = mail_create(&o)};
-	b.h = hop_create(b.m, MAIL_HOP);
-	return b;
-}
-
-static void bench_end(struct bench *b)
-{
-	hop_free(b->h);
-	mail_destroy(b->m);
+	return bench_with(&o);
 }
 
 static void submit(struct bench *b, unsigned recipients)
@@ -54,23 +39,6 @@ static void submit(struct bench *b, unsigned recipients)
 	peer_free(p);
 }
 
-static bool queue_empty(void *arg)
-{
-	return relay_queued(((struct mail *)arg)->relay) == 0;
-}
-
-static bool drained(struct bench *b, uint64_t us)
-{
-	if (us > 3600ull * MAIL_SECOND)
-		b->m->tick_us = MAIL_SECOND;
-	return mail_run_until(b->m, queue_empty, b->m, us);
-}
-
-static uint64_t count(const struct bench *b, enum relay_counter c)
-{
-	return mail_relay_count(b->m, c);
-}
-
 static void final(struct bench *b, const char *reply, unsigned times)
 {
 	hop_rule(b->h, (struct hop_rule){.stage = HOP_FINAL, .reply = reply, .times = times});
@@ -78,7 +46,7 @@ static void final(struct bench *b, const char *reply, unsigned times)
 
 static void it_says_lhlo_and_waits_for_a_reply_a_recipient(void **state)
 {
-	struct bench b = bench();
+	struct bench b = lmtp_bench();
 
 	b.h->pipelining = true;
 	final(&b, "250 2.1.5 b\r\n250 2.1.5 c\r\n250 2.1.5 d\r\n", 0);
@@ -97,7 +65,7 @@ static void it_says_lhlo_and_waits_for_a_reply_a_recipient(void **state)
 
 static void recipients_go_their_own_ways(void **state)
 {
-	struct bench b = bench();
+	struct bench b = lmtp_bench();
 
 	/* one delivered, one for good refused, one put off: only he is tried again */
 	final(&b, "250 2.1.5 b\r\n550 5.2.2 full\r\n450 4.2.1 busy\r\n", 1);
@@ -115,7 +83,7 @@ static void recipients_go_their_own_ways(void **state)
 
 static void a_recipient_refused_at_rcpt_has_no_reply_afterwards(void **state)
 {
-	struct bench b = bench();
+	struct bench b = lmtp_bench();
 
 	hop_rule(b.h, (struct hop_rule){
 			      .stage = HOP_RCPT, .match = "c@x.y", .reply = "550 5.1.1 no c\r\n"});
@@ -131,7 +99,7 @@ static void a_recipient_refused_at_rcpt_has_no_reply_afterwards(void **state)
 
 static void replies_that_stop_short_leave_the_rest_to_be_tried_again(void **state)
 {
-	struct bench b = bench();
+	struct bench b = lmtp_bench();
 
 	hop_rule(b.h, (struct hop_rule){.stage = HOP_FINAL,
 					.reply = "250 2.1.5 b\r\n",
@@ -147,7 +115,7 @@ static void replies_that_stop_short_leave_the_rest_to_be_tried_again(void **stat
 
 static void one_reply_too_many_ends_the_connection_and_nothing_else(void **state)
 {
-	struct bench b = bench();
+	struct bench b = lmtp_bench();
 
 	final(&b, "250 2.1.5 b\r\n250 2.1.5 c\r\n250 2.1.5 who?\r\n", 0);
 	submit(&b, 2);
@@ -158,7 +126,7 @@ static void one_reply_too_many_ends_the_connection_and_nothing_else(void **state
 
 static void a_server_that_only_speaks_smtp_is_not_spoken_to_otherwise(void **state)
 {
-	struct bench b = bench();
+	struct bench b = lmtp_bench();
 
 	hop_rule(b.h,
 		 (struct hop_rule){.stage = HOP_EHLO, .reply = "500 5.5.1 what?\r\n", .times = 1});

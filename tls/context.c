@@ -26,15 +26,21 @@ struct context_name {
 	unsigned context;
 };
 
+void context_reason(char *reason, size_t bytes)
+{
+	unsigned long e = ERR_get_error();
+
+	if (e != 0)
+		ERR_error_string_n(e, reason, bytes);
+	ERR_clear_error();
+}
+
 int context_fail(char *error, size_t error_bytes, const char *what, const char *file,
 		 const char *remedy)
 {
-	unsigned long e = ERR_get_error();
 	char reason[160] = "unknown reason";
 
-	if (e != 0)
-		ERR_error_string_n(e, reason, sizeof(reason));
-	ERR_clear_error();
+	context_reason(reason, sizeof(reason));
 	snprintf(error, error_bytes, "tls: %s %s: %s; %s", what, file, reason, remedy);
 	return -EINVAL;
 }

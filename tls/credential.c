@@ -1,6 +1,8 @@
 /* credential.c - certificates from PEM files, checked before anything serves with them */
 #include "tls/credential.h"
 
+#include "tls/internal.h"
+
 #include <openssl/err.h>
 #include <openssl/ocsp.h>
 #include <openssl/pem.h>
@@ -14,12 +16,9 @@ enum { OCSP_FILE_BYTES = 65536, NAMES_MOST = 256 };
 static bool fail(char *error, size_t error_bytes, const char *what, const char *file,
 		 const char *remedy)
 {
-	unsigned long e = ERR_get_error();
 	char reason[160] = "";
 
-	if (e != 0)
-		ERR_error_string_n(e, reason, sizeof(reason));
-	ERR_clear_error();
+	context_reason(reason, sizeof(reason));
 	snprintf(error, error_bytes, "tls.certificates: %s %s%s%s; %s", what, file,
 		 reason[0] != '\0' ? ": " : "", reason, remedy);
 	return false;

@@ -190,6 +190,8 @@ SSL_CTX *context_find(const struct context_set *s, const char *name);
 bool context_verifies(const struct context_set *s, X509 *x);
 int context_new_index(void); /* of the certificates in a context */
 SSL_CTX *context_client(struct tls_thread *t, const char *ca_file, char *error, size_t error_bytes);
+/* OpenSSL's oldest error in words, or what was there before; none is left behind. */
+void context_reason(char *reason, size_t bytes);
 int context_fail(char *error, size_t error_bytes, const char *what, const char *file,
 		 const char *remedy);
 

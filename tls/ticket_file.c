@@ -1,6 +1,8 @@
 /* ticket_file.c - reading, making and advancing the ticket secret */
 #include "tls/ticket_file.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -220,23 +222,6 @@ static int format(const struct ticket_secret *s, char *text)
 	return n;
 }
 
-static int sync_directory(const char *file)
-{
-	char directory[512];
-
-	snprintf(directory, sizeof(directory), "%s", file);
-	char *slash = strrchr(directory, '/');
-	if (slash == NULL)
-		snprintf(directory, sizeof(directory), ".");
-	else
-		slash[slash == directory] = '\0';
-	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int rc = fd < 0 || fsync(fd) != 0 ? -errno : 0;
-	if (fd >= 0)
-		close(fd);
-	return rc;
-}
-
 /* A reader sees the old file or the new one, whole. */
 static int write_file(const struct ticket_secret *s, const char *file, bool replace, char *error,
 		      size_t error_bytes)
@@ -257,7 +242,7 @@ static int write_file(const struct ticket_secret *s, const char *file, bool repl
 	if (rc < 0 && fd >= 0)
 		unlink(temporary);
 	if (rc == 0)
-		rc = sync_directory(file);
+		rc = file_sync_directory(file);
 	if (rc < 0)
 		fail(error, error_bytes, file, "cannot be written: %s", strerror(-rc));
 	return rc;

@@ -1,6 +1,8 @@
 /* users_edit.c - changing the users file: lock, temporary file, sync, rename, sync */
 #include "smtp/auth/users.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -113,24 +115,6 @@ static void print_file(const struct edit *d, FILE *f)
 					       e->addresses});
 }
 
-static int sync_directory(const char *file)
-{
-	char directory[PATH_MAX];
-
-	snprintf(directory, sizeof(directory), "%s", file);
-	char *slash = strrchr(directory, '/');
-	if (slash == NULL)
-		snprintf(directory, sizeof(directory), ".");
-	else
-		slash[slash == directory] = '\0';
-	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	int error = fsync(fd) != 0 ? -errno : 0;
-	close(fd);
-	return error;
-}
-
 /* The new file is as readable for a daemon in another group as the old one was. */
 static void keep_owner(int fd, const char *file)
 {
@@ -173,7 +157,7 @@ static int replace_file(struct edit *d)
 		unlink(temporary);
 		return fail(d, error, "writing", d->e->file);
 	}
-	error = sync_directory(d->e->file);
+	error = file_sync_directory(d->e->file);
 	return error == 0 ? 0 : fail(d, error, "syncing the directory of", d->e->file);
 }
 

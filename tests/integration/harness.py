@@ -70,6 +70,14 @@ def wait_mails(directory, count, seconds=30):
                       "%d mails at the next hop" % count)
 
 
+def next_mail(lab, action):
+    """Runs the action and returns the mail that it brought to the next hop."""
+    arrived = lab.path("arrived")
+    before = len(mails(arrived))
+    action()
+    return wait_mails(arrived, before + 1)[before]
+
+
 def mails_about(directory, subject, count=1, seconds=30):
     """The mails with this subject, once there are so many."""
     line = ("Subject: %s\r\n" % subject).encode()

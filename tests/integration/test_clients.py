@@ -3,18 +3,11 @@ import os
 import subprocess
 import sys
 
-from harness import (HOST, Lab, PASSWORD, TLS_NAME, USER, body_of, main, wait_mails, mails)
+from harness import HOST, Lab, PASSWORD, TLS_NAME, USER, body_of, main, next_mail
 
 
 def arrived(lab):
     return lab.path("arrived")
-
-
-def next_mail(lab, action):
-    """Runs the action and returns the mail that it brought to the next hop."""
-    before = len(mails(arrived(lab)))
-    action()
-    return wait_mails(arrived(lab), before + 1)[before]
 
 
 def swaks(lab, *more):

@@ -4,17 +4,11 @@ import sys
 import time
 
 from harness import (HOST, Lab, PASSWORD, Raw, TLS_NAME, USER, body_of, counter, expect, main,
-                     mails, mails_about, wait_mails)
+                     mails, mails_about, next_mail, wait_mails)
 
 
 def arrived(lab):
     return lab.path("arrived")
-
-
-def next_mail(lab, action):
-    before = len(mails(arrived(lab)))
-    action()
-    return wait_mails(arrived(lab), before + 1)[before]
 
 
 SMTPLIB = """
@@ -134,12 +128,14 @@ def test_curl_sends_bare_lf_only_where_it_is_normalized(lab):
         mail["content"]
     assert b"\n" not in mail["content"].replace(b"\r\n", b"")
     before = len(mails(arrived(lab)))
+    refusals = counter(lab, "smtp_message_bare_newline")
     try:
         curl(587)
-        refused = False
-    except Exception:
-        refused = True
-    assert refused
+        said = "taken"
+    except RuntimeError as e:
+        said = str(e)
+    assert "exit 8" in said, said
+    assert counter(lab, "smtp_message_bare_newline") == refusals + 1
     assert len(mails(arrived(lab))) == before
 
 

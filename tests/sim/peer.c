@@ -306,6 +306,16 @@ bool peer_ended(struct peer *p)
 	return mail_run_until(p->m, has_ended, p, REPLY_WAIT_US);
 }
 
+unsigned peer_acknowledged(const struct peer *p)
+{
+	unsigned n = 0;
+
+	for (const char *at = (const char *)p->got.at;
+	     (at = strstr(at, "250 2.0.0 queued")) != NULL; at++)
+		n++;
+	return n;
+}
+
 void peer_expect(struct peer *p, const char *prefix)
 {
 	const char *r = peer_reply(p);

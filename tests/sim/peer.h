@@ -67,6 +67,7 @@ bool peer_tls(struct peer *p, int version);
 /* The next whole reply, all its lines; "" when the connection is over or nothing comes. */
 const char *peer_reply(struct peer *p);
 const char *peer_cmd(struct peer *p, const char *line); /* with CR LF added */
+unsigned peer_acknowledged(const struct peer *p);       /* messages, so far */
 bool peer_ended(struct peer *p);                        /* waits for the gateway's end */
 void peer_expect(struct peer *p, const char *prefix);
 /* EHLO, and under TLS AUTH PLAIN as alice. */

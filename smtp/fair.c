@@ -60,9 +60,7 @@ void fair_begin(struct smtp_session *s)
 {
 	struct smtp_worker *w = s->worker;
 	const struct smtp_class *k = session_class(s);
-	const char *tenant, *addresses;
-
-	auth_attributes(w->env.auth, s->user, &tenant, &addresses);
+	const char *tenant = session_tenant(s);
 	const char *name = tenant[0] != '\0' ? tenant : s->user;
 	uint64_t key =
 		quota_key(w->shared->quotas, tenant[0] != '\0' ? 't' : 'u', name, strlen(name));

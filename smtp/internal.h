@@ -179,6 +179,8 @@ enum admission limits_enter(struct smtp_worker *w, const struct ip_addr *peer);
 void limits_leave(struct smtp_worker *w, const struct ip_addr *peer);
 
 /* policy.c */
+const char *
+session_tenant(const struct smtp_session *s); /* "": none; until the next call of auth */
 const struct smtp_class *session_class(const struct smtp_session *s);
 uint64_t session_max_size(const struct smtp_session *s);
 uint32_t session_max_recipients(const struct smtp_session *s);

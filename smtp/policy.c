@@ -58,7 +58,7 @@ static const struct smtp_class *class_of(const struct smtp_config *c, const char
 	return &everybody;
 }
 
-static const char *tenant_of(const struct smtp_session *s)
+const char *session_tenant(const struct smtp_session *s)
 {
 	const char *tenant, *addresses;
 
@@ -68,7 +68,8 @@ static const char *tenant_of(const struct smtp_session *s)
 
 const struct smtp_class *session_class(const struct smtp_session *s)
 {
-	return s->authenticated ? class_of(s->worker->config, s->user, tenant_of(s)) : &everybody;
+	return s->authenticated ? class_of(s->worker->config, s->user, session_tenant(s))
+				: &everybody;
 }
 
 uint64_t session_max_size(const struct smtp_session *s)
@@ -106,10 +107,20 @@ static void subjects_named(struct subjects *u, const char *user, const char *ten
 	u->of[SMTP_LISTENER].n = u->of[SMTP_ADDRESS].n = 0;
 }
 
+/* Whether a rate of the class says anything of the measure: mostly none does. */
+static bool is_limited(const struct smtp_class *k, enum smtp_measure m)
+{
+	for (unsigned i = 0; i < SMTP_SUBJECTS; i++) {
+		if (k->rate[i][m].count > 0)
+			return true;
+	}
+	return false;
+}
+
 /* The address without what one customer can change at will: the last 64 bits of IPv6. */
 static void subjects_of(const struct smtp_session *s, struct subjects *u)
 {
-	subjects_named(u, s->user, tenant_of(s));
+	subjects_named(u, s->user, session_tenant(s));
 	set_subject(u, SMTP_LISTENER, s->listener->name, strlen(s->listener->name));
 	set_subject(u, SMTP_ADDRESS, s->peer.byte, s->peer.family == 6 ? 8 : 4);
 }
@@ -184,7 +195,7 @@ static void give_back(const struct smtp_session *s, const struct subjects *u, un
 	struct smtp_shared *shared = s->worker->shared;
 
 	for (unsigned i = 0; i < subjects; i++) {
-		if (u->of[i].n > 0)
+		if (k->rate[i][m].count > 0 && u->of[i].n > 0)
 			quota_give_back(shared->quotas, bucket(shared, u, i, m, &k->rate[i][m]),
 					&k->rate[i][m], n, s->worker->shard->now_us);
 	}
@@ -198,9 +209,11 @@ static bool take(struct smtp_session *s, enum smtp_measure m)
 	struct subjects u;
 	uint64_t wait_us = 0;
 
+	if (!is_limited(k, m))
+		return true;
 	subjects_of(s, &u);
 	for (unsigned i = 0; i < SMTP_SUBJECTS; i++) {
-		if (u.of[i].n == 0)
+		if (k->rate[i][m].count == 0 || u.of[i].n == 0)
 			continue;
 		enum quota_verdict v =
 			quota_take(shared->quotas, bucket(shared, &u, i, m, &k->rate[i][m]),
@@ -223,6 +236,8 @@ static bool octets_left(struct smtp_session *s)
 	struct smtp_shared *shared = s->worker->shared;
 	struct subjects u;
 
+	if (!is_limited(k, SMTP_OCTETS))
+		return true;
 	subjects_of(s, &u);
 	for (unsigned i = 0; i < SMTP_SUBJECTS; i++) {
 		const struct quota_rate *r = &k->rate[i][SMTP_OCTETS];
@@ -259,9 +274,11 @@ void policy_content(struct smtp_session *s, uint64_t octets)
 	struct smtp_shared *shared = s->worker->shared;
 	struct subjects u;
 
+	if (!is_limited(k, SMTP_OCTETS))
+		return;
 	subjects_of(s, &u);
 	for (unsigned i = 0; i < SMTP_SUBJECTS; i++) {
-		if (u.of[i].n > 0)
+		if (k->rate[i][SMTP_OCTETS].count > 0 && u.of[i].n > 0)
 			quota_owe(shared->quotas,
 				  bucket(shared, &u, i, SMTP_OCTETS, &k->rate[i][SMTP_OCTETS]),
 				  &k->rate[i][SMTP_OCTETS], kib(octets), s->worker->shard->now_us);

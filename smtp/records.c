@@ -22,10 +22,8 @@ static void session_facts(struct record *r, const struct smtp_session *s)
 	record_number(r, "worker", s->worker->shard->index);
 	record_string(r, "helo", s->helo);
 	if (s->authenticated) {
-		const char *tenant, *addresses;
-		auth_attributes(s->worker->env.auth, s->user, &tenant, &addresses);
 		record_string(r, "user", s->user);
-		record_string(r, "tenant", tenant);
+		record_string(r, "tenant", session_tenant(s));
 		record_string(r, "mechanism", s->mechanism);
 	}
 	if (!conn_tls_facts(&s->conn, &t))

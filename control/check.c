@@ -326,6 +326,35 @@ static void check_certificates(const struct check *k)
 	}
 }
 
+static bool route_match(const char *s)
+{
+	return strcmp(s, "*") == 0 || certificate_name(s);
+}
+
+static void check_routes(const struct check *k)
+{
+	const struct config_relay *r = &k->c->relay;
+
+	for (unsigned i = 0; i < r->route_count; i++) {
+		const struct config_route *route = &r->route[i];
+		bool known = false, last = i + 1 == r->route_count;
+		for (unsigned j = 0; j < r->pool_count; j++)
+			known |= strcmp(route->pool, r->pool[j].name) == 0;
+		if (!known)
+			fault_at(k, "relay.routes.%u.pool", i, "there is no pool \"%.100s\"",
+				 route->pool);
+		if (!route_match(route->match))
+			fault_at(k, "relay.routes.%u.match", i,
+				 "\"%.100s\" is no domain; \"*.\" may be in front, and \"*\" is "
+				 "every domain",
+				 route->match);
+		else if ((strcmp(route->match, "*") == 0) != last)
+			fault_at(k, "relay.routes.%u.match", i, "%s",
+				 last ? "the last route must match \"*\""
+				      : "what follows \"*\" is never reached");
+	}
+}
+
 static void check_relay(const struct check *k)
 {
 	const struct config_relay *r = &k->c->relay;
@@ -334,18 +363,15 @@ static void check_relay(const struct check *k)
 		check_hops(k, i);
 		if (r->pool[i].retry.first_us > r->pool[i].retry.max_us)
 			fault_at(k, "relay.pools.%u.retry.first", i, "is longer than retry.max");
+		for (unsigned j = 0; j < i; j++) {
+			if (strcmp(r->pool[i].name, r->pool[j].name) == 0)
+				fault_at(k, "relay.pools.%u.name", i,
+					 "there is a pool \"%.100s\" already", r->pool[i].name);
+		}
 	}
-	for (unsigned i = 0; i < r->route_count; i++) {
-		bool known = false;
-		for (unsigned j = 0; j < r->pool_count; j++)
-			known |= strcmp(r->route[i].pool, r->pool[j].name) == 0;
-		if (!known)
-			fault_at(k, "relay.routes.%u.pool", i, "there is no pool \"%.100s\"",
-				 r->route[i].pool);
-		if (strcmp(r->route[i].match, "*") != 0)
-			fault_at(k, "relay.routes.%u.match", i,
-				 "only \"*\" is available in this version");
-	}
+	if (r->pool_count > 1 && r->route_count == 0)
+		fault(k, "relay.pools", "several pools need routes");
+	check_routes(k);
 }
 
 static void check_readable(const struct check *k, const char *path, const char *file,

@@ -38,9 +38,9 @@ enum {
 	CONFIG_LISTENERS = 16,
 	CONFIG_CERTIFICATES = 32,
 	CONFIG_CERTIFICATE_NAMES = 8,
-	CONFIG_POOLS = 1,
+	CONFIG_POOLS = 16,
 	CONFIG_NEXT_HOPS = 16,
-	CONFIG_ROUTES = 1,
+	CONFIG_ROUTES = 64,
 	CONFIG_ERRORS = 20,
 	CONFIG_ERROR_BYTES = 768,
 	/* The known minimum that `dataplane.memory` must hold: an established TLS 1.3 session
@@ -219,9 +219,11 @@ struct config_spool {
 };
 
 struct config_next_hop {
-	struct ip_addr address; /* IPv4 */
+	struct ip_addr address;
 	char name[CONFIG_NAME_BYTES];
 	uint64_t port;
+	uint64_t priority, weight;
+	struct config_rate rate; /* messages; count 0: no limit */
 	enum config_protocol protocol;
 	enum config_hop_tls tls;
 };
@@ -245,7 +247,7 @@ struct config_relay {
 	struct config_pool pool[CONFIG_POOLS];
 	unsigned pool_count;
 	struct config_route route[CONFIG_ROUTES];
-	unsigned route_count; /* 0: everything goes to pool[0] */
+	unsigned route_count; /* 0: everything goes to pool[0]; else the last matches all */
 };
 
 struct config_control {

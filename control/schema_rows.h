@@ -21,5 +21,7 @@
 
 /* schema_limits.c: an item of `limits` */
 extern const struct schema_row schema_class_rows[];
+/* schema_relay.c: `relay` */
+extern const struct schema_row schema_relay_rows[];
 
 #endif

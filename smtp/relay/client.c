@@ -62,10 +62,11 @@ void client_close(struct client *c, bool polite)
 
 	timer_cancel(w->shard->timers, &c->timer);
 	list_del(&c->link);
-	c->hop->n_clients--;
+	struct hop *h = c->hop;
+	h->n_clients--;
 	w->n_clients--;
 	if (!c->greeted)
-		c->hop->n_connecting--;
+		h->n_connecting--;
 	content_forget(c);
 	if (c->out != NULL)
 		chunk_free(w->shard->chunks, c->out);
@@ -76,6 +77,7 @@ void client_close(struct client *c, bool polite)
 	else
 		conn_abort(&c->conn);
 	free(c);
+	hop_settle(w, h);
 }
 
 void client_failed(struct client *c, const char *why)
@@ -86,6 +88,8 @@ void client_failed(struct client *c, const char *why)
 
 	if (!c->greeted)
 		hop_failed(c->hop, w, why);
+	else if (d != NULL && state > CLIENT_LOADING)
+		d->probe = hop_interrupted(c->hop, w, why);
 	c->delivery = NULL;
 	client_close(c, false);
 	if (d == NULL)
@@ -149,7 +153,7 @@ void client_idle(struct client *c, bool reset)
 		client_flush(c);
 		return;
 	}
-	if (++c->messages > MESSAGES_A_CONNECTION || c->worker->draining) {
+	if (++c->messages > MESSAGES_A_CONNECTION || c->worker->draining || c->hop->retired) {
 		client_quit(c);
 		return;
 	}
@@ -160,7 +164,7 @@ void client_idle(struct client *c, bool reset)
 static void send_ehlo(struct client *c, const char *verb)
 {
 	char line[RELAY_NAME + 16];
-	int n = snprintf(line, sizeof(line), "%s %s\r\n", verb, c->worker->config.hostname);
+	int n = snprintf(line, sizeof(line), "%s %s\r\n", verb, c->worker->hostname);
 
 	c->offers = 0;
 	c->size_limit = 0;
@@ -314,6 +318,7 @@ static bool final_reply(struct client *c)
 	}
 	c->delivery = NULL;
 	d->client = NULL;
+	c->hop->interrupted = 0;
 	/* a reply before the end of data leaves the two sides out of step */
 	if (early || code == 421)
 		client_close(c, true);
@@ -380,10 +385,9 @@ static bool alive(struct hop *h, const struct client *c)
 	return false;
 }
 
-static bool feed(struct client *c, const uint8_t *p, size_t n)
+static bool feed_hop(struct client *c, struct hop *h, const uint8_t *p, size_t n)
 {
 	struct relay_worker *w = c->worker;
-	struct hop *h = c->hop;
 
 	while (n > 0) {
 		size_t used;
@@ -406,6 +410,17 @@ static bool feed(struct client *c, const uint8_t *p, size_t n)
 		reply_begin(&c->reply);
 	}
 	return true;
+}
+
+static bool feed(struct client *c, const uint8_t *p, size_t n)
+{
+	struct relay_worker *w = c->worker;
+	struct hop *h = c->hop;
+
+	hop_use(h);
+	bool lives = feed_hop(c, h, p, n);
+	hop_unuse(w, h);
+	return lives;
 }
 
 static struct client *client_of(struct conn *conn)

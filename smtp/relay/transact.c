@@ -97,6 +97,7 @@ void client_transact(struct client *c)
 	c->state = CLIENT_ENVELOPE;
 	c->chunked = hop_offers(c, OFFER_CHUNKING);
 	c->delivery->hop = c->hop;
+	hop_use(c->hop);
 	c->delivery->hop_dsn = hop_offers(c, OFFER_DSN);
 	reply_begin(&c->reply);
 	if (!hop_can_take(c)) {

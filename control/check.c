@@ -286,8 +286,15 @@ static void check_hops(const struct check *k, unsigned pool)
 			    h->port == p->next_hop[j].port)
 				fault(k, path, "%s port %" PRIu64 " is written twice", text,
 				      h->port);
-		if (h->tls == CONFIG_HOP_TLS_REQUIRED && h->name[0] == '\0')
-			fault(k, path, "tls: required needs the name that its certificate shows");
+		bool verified =
+			h->tls == CONFIG_HOP_TLS_REQUIRED || h->tls == CONFIG_HOP_TLS_IMPLICIT;
+		if (verified && h->name[0] == '\0')
+			fault(k, path, "tls: %s needs the name that its certificate shows",
+			      h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
+		if ((h->auth.user[0] == '\0') != (h->auth.password_file[0] == '\0'))
+			fault(k, path, "auth needs user and password_file");
+		else if (h->auth.user[0] != '\0' && !verified)
+			fault(k, path, "auth needs tls: required or tls: implicit");
 	}
 }
 
@@ -381,6 +388,19 @@ static void check_readable(const struct check *k, const char *path, const char *
 		fault(k, path, "%.250s cannot be read: %s%s", file, strerror(errno), remedy);
 }
 
+static void check_passwords(const struct check *k, unsigned pool)
+{
+	const struct config_pool *p = &k->c->relay.pool[pool];
+	char path[PATH_BYTES];
+
+	for (unsigned i = 0; i < p->next_hop_count; i++) {
+		snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.auth.password_file", pool,
+			 i);
+		if (p->next_hop[i].auth.password_file[0] != '\0')
+			check_readable(k, path, p->next_hop[i].auth.password_file, "");
+	}
+}
+
 static void check_directory(const struct check *k, const char *path, const char *directory)
 {
 	if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) != 0)
@@ -457,6 +477,8 @@ static void check_files(const struct check *k)
 	char directory[CONFIG_SOCKET_BYTES];
 
 	check_tls_files(k);
+	for (unsigned i = 0; i < c->relay.pool_count; i++)
+		check_passwords(k, i);
 	check_readable(k, "auth.users", c->auth.users, "; posternctl user add NAME creates it");
 	if (c->auth.oauth.jwks[0] != '\0')
 		check_readable(k, "auth.oauth.jwks", c->auth.oauth.jwks, "");

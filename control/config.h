@@ -86,7 +86,12 @@ enum config_long_lines { CONFIG_LONG_LINES_PASS, CONFIG_LONG_LINES_REJECT };
 enum config_of_listener { CONFIG_AS_SUBMISSION, CONFIG_LISTENER_NO, CONFIG_LISTENER_YES };
 enum config_switch { CONFIG_OFF, CONFIG_ON };
 enum config_protocol { CONFIG_PROTOCOL_SMTP, CONFIG_PROTOCOL_LMTP };
-enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_HOP_TLS_REQUIRED };
+enum config_hop_tls {
+	CONFIG_HOP_TLS_NONE,
+	CONFIG_HOP_TLS_OPPORTUNISTIC,
+	CONFIG_HOP_TLS_REQUIRED,
+	CONFIG_HOP_TLS_IMPLICIT
+};
 
 enum config_ecn { CONFIG_ECN_OFF, CONFIG_ECN_ACCEPT, CONFIG_ECN_ON };
 enum config_cookies { CONFIG_COOKIES_NEVER, CONFIG_COOKIES_PRESSURE, CONFIG_COOKIES_ALWAYS };
@@ -224,6 +229,10 @@ struct config_next_hop {
 	uint64_t port;
 	uint64_t priority, weight;
 	struct config_rate rate; /* messages; count 0: no limit */
+	struct {
+		char user[CONFIG_NAME_BYTES]; /* "": no login */
+		char password_file[CONFIG_PATH_BYTES];
+	} auth;
 	enum config_protocol protocol;
 	enum config_hop_tls tls;
 };

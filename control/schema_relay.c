@@ -11,6 +11,15 @@ static const struct schema_choice hop_tls_choices[] = {
 	{"none", CONFIG_HOP_TLS_NONE},
 	{"opportunistic", CONFIG_HOP_TLS_OPPORTUNISTIC},
 	{"required", CONFIG_HOP_TLS_REQUIRED},
+	{"implicit", CONFIG_HOP_TLS_IMPLICIT},
+	{},
+};
+
+static const struct schema_row hop_auth_rows[] = {
+	{"user", SCHEMA_TEXT, FIELD(config_next_hop, auth.user),
+	 .help = "needs tls: required or implicit"},
+	{"password_file", SCHEMA_PATH, FIELD(config_next_hop, auth.password_file),
+	 .help = "its first line is the password; read anew by reload"},
 	{},
 };
 
@@ -24,13 +33,16 @@ static const struct schema_row next_hop_rows[] = {
 	{"protocol", SCHEMA_CHOICE, FIELD(config_next_hop, protocol), .preset = "smtp",
 	 .choices = protocol_choices, .help = "what it speaks"},
 	{"tls", SCHEMA_CHOICE, FIELD(config_next_hop, tls), .preset = "opportunistic",
-	 .choices = hop_tls_choices, .help = "STARTTLS; required also verifies the certificate"},
+	 .choices = hop_tls_choices,
+	 .help = "STARTTLS, or implicit: from the first octet; required and implicit verify "
+		 "the certificate"},
 	{"priority", SCHEMA_NUMBER, FIELD(config_next_hop, priority), RANGE(0, 1000), .preset = "0",
 	 .help = "the hops of the lowest that work take the mail"},
 	{"weight", SCHEMA_NUMBER, FIELD(config_next_hop, weight), RANGE(1, 1000), .preset = "1",
 	 .help = "its share among the hops of its priority"},
 	{"rate", SCHEMA_RATE, FIELD(config_next_hop, rate), RANGE(1, 1000000000), .preset = "off",
 	 .help = "messages it is given, all workers together"},
+	{"auth", SCHEMA_MAP, .rows = hop_auth_rows, .help = "how to log in there: AUTH PLAIN"},
 	{},
 };
 

@@ -74,7 +74,8 @@ static bool every_hop_verified(const struct config *c)
 {
 	for (unsigned i = 0; i < c->relay.pool_count; i++) {
 		for (unsigned k = 0; k < c->relay.pool[i].next_hop_count; k++) {
-			if (c->relay.pool[i].next_hop[k].tls != CONFIG_HOP_TLS_REQUIRED)
+			enum config_hop_tls tls = c->relay.pool[i].next_hop[k].tls;
+			if (tls != CONFIG_HOP_TLS_REQUIRED && tls != CONFIG_HOP_TLS_IMPLICIT)
 				return false;
 		}
 	}
@@ -202,12 +203,26 @@ static unsigned pool_index(const struct config_relay *r, const char *name)
 	return 0;
 }
 
+/* The first line; config_check() has seen that the file can be read.  Empty, or gone since: the hop
+ * refuses the login, and says so. */
+static void read_password(const char *file, char password[RELAY_PASSWORD])
+{
+	FILE *f = fopen(file, "re");
+
+	if (f == NULL || fgets(password, RELAY_PASSWORD, f) == NULL)
+		password[0] = '\0';
+	password[strcspn(password, "\r\n")] = '\0';
+	if (f != NULL)
+		fclose(f);
+}
+
 static void hop_settings(const struct config_next_hop *from, unsigned workers, struct relay_hop *h)
 {
 	static const enum relay_tls tls[] = {
 		[CONFIG_HOP_TLS_NONE] = RELAY_TLS_NONE,
 		[CONFIG_HOP_TLS_OPPORTUNISTIC] = RELAY_TLS_OPPORTUNISTIC,
 		[CONFIG_HOP_TLS_REQUIRED] = RELAY_TLS_REQUIRED,
+		[CONFIG_HOP_TLS_IMPLICIT] = RELAY_TLS_IMPLICIT,
 	};
 
 	*h = (struct relay_hop){
@@ -221,6 +236,10 @@ static void hop_settings(const struct config_next_hop *from, unsigned workers, s
 			from->rate.count != 0 ? from->rate.per_us * workers / from->rate.count : 0,
 	};
 	snprintf(h->name, sizeof(h->name), "%s", from->name);
+	if (from->auth.user[0] != '\0') {
+		snprintf(h->user, sizeof(h->user), "%s", from->auth.user);
+		read_password(from->auth.password_file, h->password);
+	}
 }
 
 static_assert((int)CONFIG_POOLS <= (int)RELAY_POOLS && (int)CONFIG_ROUTES <= (int)RELAY_ROUTES &&

@@ -25,6 +25,7 @@
 	  "hops left alone: they broke off message after message")                                 \
 	X(relay, tls_failed, "connections", "TLS with a next hop failed")                          \
 	X(relay, tls_missing, "connections", "STARTTLS required but not offered")                  \
+	X(relay, auth_failed, "connections", "next hops that do not take our login")               \
 	X(relay, interrupted, "attempts", "attempts cut off by the end of their connection")       \
 	X(relay, ambiguous, "attempts", "of these, after the end of data: may be delivered twice") \
 	X(relay, timeouts, "connections", "next hops that did not answer in time")                 \

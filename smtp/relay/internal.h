@@ -124,6 +124,7 @@ enum client_state {
 	CLIENT_EHLO,
 	CLIENT_STARTTLS,
 	CLIENT_SECURING,
+	CLIENT_AUTH,
 	CLIENT_IDLE,
 	CLIENT_LOADING,  /* the envelope is being read */
 	CLIENT_ENVELOPE, /* MAIL, RCPT, DATA */
@@ -162,6 +163,7 @@ enum hop_offer {
 	OFFER_DELIVERBY,
 	OFFER_MT_PRIORITY,
 	OFFER_REQUIRETLS,
+	OFFER_AUTH, /* with PLAIN */
 	OFFERS,
 };
 
@@ -230,6 +232,12 @@ static inline void relay_count(struct relay_worker *w, enum relay_counter c)
 static inline bool hop_offers(const struct client *c, enum hop_offer e)
 {
 	return (c->offers & 1u << e) != 0;
+}
+
+/* Its certificate proves its name. */
+static inline bool hop_verified(const struct hop *h)
+{
+	return h->config.tls == RELAY_TLS_REQUIRED || h->config.tls == RELAY_TLS_IMPLICIT;
 }
 
 static inline void hop_use(struct hop *h)
@@ -307,6 +315,10 @@ void client_transact(struct client *c); /* the envelope is there */
 void client_close(struct client *c, bool polite);
 void client_failed(struct client *c, const char *why);
 void client_quit(struct client *c);
+
+/* login.c */
+bool login_offered(const char *mechanisms);
+void login_send(struct client *c);
 
 /* transact.c */
 void transact_pump(struct client *c);

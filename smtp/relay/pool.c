@@ -38,7 +38,7 @@ static void hop_retire(struct relay_worker *w, struct hop *h)
 	hop_use(h);
 	list_each_safe (it, &h->clients) {
 		struct client *c = container_of(it, struct client, link);
-		if (c->state <= CLIENT_SECURING)
+		if (c->state <= CLIENT_AUTH)
 			client_close(c, false);
 		else if (c->state == CLIENT_IDLE)
 			client_quit(c);
@@ -61,7 +61,8 @@ static struct hop *hop_create(const struct relay_hop *config)
 static bool same_hop(const struct relay_hop *a, const struct relay_hop *b)
 {
 	return addr_equal(&a->address, &b->address) && a->port == b->port && a->tls == b->tls &&
-	       a->lmtp == b->lmtp && strcmp(a->name, b->name) == 0;
+	       a->lmtp == b->lmtp && strcmp(a->name, b->name) == 0 &&
+	       strcmp(a->user, b->user) == 0 && strcmp(a->password, b->password) == 0;
 }
 
 static struct hop *hop_of(const struct pool *p, const struct relay_hop *config)

@@ -361,7 +361,7 @@ unsigned relay_poll(void *relay_worker)
 
 static void end_client(struct client *c)
 {
-	if (c->state <= CLIENT_SECURING)
+	if (c->state <= CLIENT_AUTH)
 		client_close(c, false);
 	else if (c->state == CLIENT_IDLE)
 		client_quit(c);

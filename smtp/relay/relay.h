@@ -28,9 +28,21 @@
 struct records;
 struct relay_worker;
 
-enum { RELAY_POOLS = 16, RELAY_HOPS = 16, RELAY_ROUTES = 64, RELAY_NAME = 256 };
+enum {
+	RELAY_POOLS = 16,
+	RELAY_HOPS = 16,
+	RELAY_ROUTES = 64,
+	RELAY_NAME = 256,
+	RELAY_PASSWORD = 256,
+};
 
-enum relay_tls { RELAY_TLS_NONE, RELAY_TLS_OPPORTUNISTIC, RELAY_TLS_REQUIRED };
+/* REQUIRED and IMPLICIT verify the hop's certificate. */
+enum relay_tls {
+	RELAY_TLS_NONE,
+	RELAY_TLS_OPPORTUNISTIC,
+	RELAY_TLS_REQUIRED,
+	RELAY_TLS_IMPLICIT, /* from the first octet on (RFC 8314) */
+};
 
 struct relay_hop {
 	struct ip_addr address;
@@ -41,6 +53,8 @@ struct relay_hop {
 	unsigned priority; /* the lowest that works takes the messages */
 	unsigned weight;   /* share among the hops of a priority; 0 counts as 1 */
 	uint64_t gap_us;   /* between two messages of this worker; 0: no limit */
+	/* AUTH PLAIN (RFC 4954), under TLS only; user "": none */
+	char user[RELAY_NAME], password[RELAY_PASSWORD];
 };
 
 struct relay_pool {

@@ -294,8 +294,9 @@ static void help_lists_every_key_with_type_range_and_default(void **state)
 	config_help(f);
 	fclose(f);
 	assert_non_null(strstr(text, "dataplane.memory    (size, 32M to 1024G, default 128M)\n"));
-	assert_non_null(strstr(text, "relay.pools[].next_hops[].tls    (choice, none, "
-				     "opportunistic or required, default opportunistic)\n"));
+	assert_non_null(strstr(text,
+			       "relay.pools[].next_hops[].tls    (choice, none, "
+			       "opportunistic, required or implicit, default opportunistic)\n"));
 	assert_non_null(
 		strstr(text, "control.log.records_size    (size, 0 to 1024G, default 1G)\n"));
 	free(text);

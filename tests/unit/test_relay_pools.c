@@ -329,6 +329,109 @@ static void a_hop_taken_away_ends_what_it_has_begun(void **state)
 	bench_end(&b);
 }
 
+/* base64 of NUL alice NUL secret */
+#define LOGIN "AUTH PLAIN AGFsaWNlAHNlY3JldA=="
+
+static struct mail_options login(enum relay_tls tls)
+{
+	struct mail_options o;
+
+	mail_options_default(&o);
+	struct relay_hop *h = &o.relay.pools[0].hops[0];
+	h->tls = tls;
+	snprintf(h->user, sizeof(h->user), "alice");
+	snprintf(h->password, sizeof(h->password), "secret");
+	return o;
+}
+
+static void tls_may_begin_with_the_first_octet(void **state)
+{
+	static const char *const names[] = {"mx.test", "other.test"};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct mail_options o;
+		mail_options_default(&o);
+		struct relay_hop *hop = &o.relay.pools[0].hops[0];
+		hop->tls = RELAY_TLS_IMPLICIT;
+		snprintf(hop->name, sizeof(hop->name), "%s", names[i]);
+		struct bench b = bench_with(&o);
+		b.h->implicit = true;
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+		/* a certificate of another name is no good */
+		assert_int_equal(drained(&b, MINUTE), i == 0);
+		assert_int_equal(b.h->n_mails, i == 0);
+		assert_int_equal(count(&b, relay_tls_failed) > 0, i == 1);
+		assert_false(logged(&b, "STARTTLS"));
+		bench_end(&b);
+	}
+}
+
+static void it_logs_in_where_that_is_configured(void **state)
+{
+	static const enum relay_tls how[] = {RELAY_TLS_REQUIRED, RELAY_TLS_IMPLICIT};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct mail_options o = login(how[i]);
+		struct bench b = bench_with(&o);
+		b.h->starttls = i == 0;
+		b.h->implicit = i == 1;
+		b.h->offers_tls = "250-AUTH LOGIN PLAIN\r\n";
+		hop_rule(b.h, (struct hop_rule){.stage = HOP_OTHER,
+						.match = LOGIN,
+						.reply = "235 2.7.0 come in\r\n"});
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+		assert_true(drained(&b, MINUTE));
+		assert_int_equal(b.h->n_mails, 2);
+		expect_logged(&b, LOGIN "\nMAIL FROM:");
+		bench_end(&b);
+	}
+}
+
+static void a_login_that_fails_closes_the_hop_for_a_while(void **state)
+{
+	static const struct {
+		const char *offers, *reply;
+	} rows[] = {
+		{"250-AUTH LOGIN PLAIN\r\n", "535 5.7.8 no\r\n"},
+		{"250-AUTH PLAIN\r\n", "454 4.7.0 later\r\n"},
+		{"250-AUTH PLAINER LOGIN\r\n", NULL},
+		{NULL, NULL},
+	};
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct mail_options o = login(RELAY_TLS_REQUIRED);
+		struct bench b = bench_with(&o);
+		b.h->starttls = true;
+		b.h->offers_tls = rows[i].offers;
+		hop_rule(b.h, (struct hop_rule){.stage = HOP_OTHER, .reply = rows[i].reply});
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+		mail_run(b.m, MINUTE);
+		assert_int_equal(b.h->n_mails, 0);
+		assert_int_equal(relay_queued(b.m->relay), 1);
+		assert_in_range(count(&b, relay_auth_failed), 2, 8);
+		assert_int_equal(logged(&b, LOGIN), rows[i].reply != NULL);
+		assert_false(logged(&b, "MAIL FROM"));
+		bench_end(&b);
+	}
+}
+
+static void a_password_never_goes_in_clear(void **state)
+{
+	static const enum relay_tls how[] = {RELAY_TLS_NONE, RELAY_TLS_OPPORTUNISTIC};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct mail_options o = login(how[i]);
+		struct bench b = bench_with(&o);
+		b.h->offers = "250-AUTH PLAIN\r\n";
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+		mail_run(b.m, MINUTE);
+		assert_int_equal(b.h->n_mails, 0);
+		assert_false(logged(&b, "AUTH"));
+		bench_end(&b);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -343,6 +446,10 @@ int main(void)
 		cmocka_unit_test(a_hop_that_breaks_off_every_message_is_left_alone),
 		cmocka_unit_test(a_reload_moves_what_waits_to_the_hops_of_now),
 		cmocka_unit_test(a_hop_taken_away_ends_what_it_has_begun),
+		cmocka_unit_test(tls_may_begin_with_the_first_octet),
+		cmocka_unit_test(it_logs_in_where_that_is_configured),
+		cmocka_unit_test(a_login_that_fails_closes_the_hop_for_a_while),
+		cmocka_unit_test(a_password_never_goes_in_clear),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

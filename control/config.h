@@ -41,6 +41,7 @@ enum {
 	CONFIG_POOLS = 16,
 	CONFIG_NEXT_HOPS = 16,
 	CONFIG_ROUTES = 64,
+	CONFIG_RESOLVERS = 4,
 	CONFIG_ERRORS = 20,
 	CONFIG_ERROR_BYTES = 768,
 	/* The known minimum that `dataplane.memory` must hold: an established TLS 1.3 session
@@ -224,7 +225,8 @@ struct config_spool {
 };
 
 struct config_next_hop {
-	struct ip_addr address;
+	struct ip_addr address;       /* family 0: by host */
+	char host[CONFIG_NAME_BYTES]; /* "": by address */
 	char name[CONFIG_NAME_BYTES];
 	uint64_t port;
 	uint64_t priority, weight;
@@ -256,7 +258,9 @@ struct config_relay {
 	struct config_pool pool[CONFIG_POOLS];
 	unsigned pool_count;
 	struct config_route route[CONFIG_ROUTES];
-	unsigned route_count; /* 0: everything goes to pool[0]; else the last matches all */
+	struct ip_addr resolver[CONFIG_RESOLVERS];
+	unsigned resolver_count; /* 0: those of the machine */
+	unsigned route_count;    /* 0: everything goes to pool[0]; else the last matches all */
 };
 
 struct config_control {

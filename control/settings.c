@@ -5,12 +5,27 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { QUEUE_ENTRIES = 1 << 20 };
+enum {
+	QUEUE_ENTRIES = 1 << 20,
+	DIRECTORY_ENTRY = 6400, /* octets of one certificate: perf-certificates */
+	DIRECTORY_LEAST = 256,
+	DIRECTORY_MOST = 16384,
+};
 
 /* Clients spread over the workers: each gives its share. */
 static struct tls_rate share(const struct config_rate *r, unsigned workers)
 {
 	return (struct tls_rate){.count = r->count, .per_us = r->per_us * workers};
+}
+
+/* An eighth of OpenSSL's memory (gateway.c), over all threads. */
+static unsigned directory_entries(const struct config *c)
+{
+	uint64_t n = c->dataplane.memory * 3 / 8 / 8 / DIRECTORY_ENTRY / c->tls.threads;
+
+	return (unsigned)(n < DIRECTORY_LEAST  ? DIRECTORY_LEAST
+			  : n > DIRECTORY_MOST ? DIRECTORY_MOST
+					       : n);
 }
 
 void settings_tls(const struct config *c, struct tls_settings *out)
@@ -33,6 +48,7 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.certificates = out->certificate,
 		.n_certificates = c->tls.certificate_count,
 		.directory = c->tls.certificate_directory,
+		.directory_entries = directory_entries(c),
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
 		.ticket_secret = c->tls.tickets.secret,
 		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,

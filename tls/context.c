@@ -81,6 +81,13 @@ SSL_CTX *context_client(struct tls_thread *t, const char *ca_file, char *error, 
 	return NULL;
 }
 
+/* In place of the default's certificates.  A context of its own would cost ten times as much. */
+static bool use_alone(SSL *ssl, const struct credential *c)
+{
+	SSL_certs_clear(ssl);
+	return SSL_use_cert_and_key(ssl, c->leaf, c->key, c->chain, 1) == 1;
+}
+
 /* The client's choice of name.  An unknown one gets the default certificate: the client will
  * judge it, and an alert would tell it less (RFC 6066 section 3). */
 static int choose_name(SSL *ssl, int *alert, void *arg)
@@ -96,13 +103,16 @@ static int choose_name(SSL *ssl, int *alert, void *arg)
 		return SSL_TLSEXT_ERR_NOACK;
 	}
 	SSL_CTX *x = context_find(s->contexts, name);
-	if (x == NULL && s->contexts->directory != NULL)
-		x = directory_find(session_thread(s)->directory, s->contexts, name);
-	if (x == NULL) {
+	if (x != NULL)
+		return SSL_set_SSL_CTX(ssl, x) != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+	const struct credential *c = s->contexts->directory != NULL
+					     ? directory_find(session_thread(s)->directory, s, name)
+					     : NULL;
+	if (c == NULL) {
 		s->notes |= NOTE_NAME_UNKNOWN;
 		return SSL_TLSEXT_ERR_NOACK;
 	}
-	return SSL_set_SSL_CTX(ssl, x) != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+	return use_alone(ssl, c) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
 struct identity {
@@ -339,8 +349,9 @@ static bool index_all(struct context_set *s)
 }
 
 /* What has not changed on disk is not read again. */
-static bool add_credential(struct context_set *s, const struct tls_certificate *c,
-			   const struct context_set *before, char *error, size_t error_bytes)
+static bool add_credential(struct context_set *s, struct credential_reader *r,
+			   const struct tls_certificate *c, const struct context_set *before,
+			   char *error, size_t error_bytes)
 {
 	struct credential **grown =
 		reallocarray(s->credential, s->n_credentials + 1, sizeof(*grown));
@@ -354,7 +365,7 @@ static bool add_credential(struct context_set *s, const struct tls_certificate *
 		    credential_unchanged(before->credential[i]))
 			found = credential_ref(before->credential[i]);
 	if (found == NULL)
-		found = credential_load(s->thread->lib, c, error, error_bytes);
+		found = credential_load(r, c, error, error_bytes);
 	if (found == NULL)
 		return false;
 	s->credential[s->n_credentials++] = found;
@@ -362,7 +373,8 @@ static bool add_credential(struct context_set *s, const struct tls_certificate *
 }
 
 /* One bad entry among thousands is the entry's fault, not the configuration's. */
-static void add_directory(struct context_set *s, const struct context_set *before)
+static void add_directory(struct context_set *s, struct credential_reader *r,
+			  const struct context_set *before)
 {
 	char *names[DIRECTORY_EAGER], chain[CREDENTIAL_PATH], key[CREDENTIAL_PATH], error[512];
 	unsigned n = directory_list(s->directory, names, DIRECTORY_EAGER);
@@ -370,7 +382,7 @@ static void add_directory(struct context_set *s, const struct context_set *befor
 	for (unsigned i = 0; i < n; i++) {
 		directory_paths(s->directory, names[i], chain, key);
 		struct tls_certificate c = {.chain = chain, .key = key};
-		if (!add_credential(s, &c, before, error, sizeof(error)))
+		if (!add_credential(s, r, &c, before, error, sizeof(error)))
 			log_warning("tls", "%s", error);
 		free(names[i]);
 	}
@@ -409,7 +421,7 @@ static bool make_session_context(struct context_set *s)
 	return good;
 }
 
-static int load_all(struct context_set *s, const struct tls_config *c,
+static int load_all(struct context_set *s, const struct tls_config *c, struct credential_reader *r,
 		    const struct context_set *before, char *error, size_t error_bytes)
 {
 	int rc = 0;
@@ -421,10 +433,10 @@ static int load_all(struct context_set *s, const struct tls_config *c,
 	if (!make_session_context(s))
 		return -ENOMEM;
 	for (unsigned i = 0; i < c->n_certificates; i++)
-		if (!add_credential(s, &c->certificates[i], before, error, error_bytes))
+		if (!add_credential(s, r, &c->certificates[i], before, error, error_bytes))
 			return -EINVAL;
 	if (s->directory != NULL)
-		add_directory(s, before);
+		add_directory(s, r, before);
 	if (s->n_credentials == 0) {
 		snprintf(error, error_bytes, "tls.certificates: there is none");
 		return -EINVAL;
@@ -440,17 +452,22 @@ struct context_set *context_set_create(struct tls_thread *t, const struct tls_co
 				       size_t error_bytes)
 {
 	struct context_set *s = calloc(1, sizeof(*s));
+	struct credential_reader r;
 
 	snprintf(error, error_bytes, "out of memory");
-	if (s == NULL)
+	if (s == NULL || !credential_reader_open(&r, t->lib)) {
+		free(s);
 		return NULL;
+	}
 	s->thread = t;
 	s->references = 1;
 	s->minimum = c->minimum_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
 	s->lifetime_s = c->ticket_lifetime_s;
 	if (c->directory != NULL && c->directory[0] != '\0')
 		s->directory = strdup(c->directory);
-	if (load_all(s, c, before, error, error_bytes) == 0)
+	int rc = load_all(s, c, &r, before, error, error_bytes);
+	credential_reader_close(&r);
+	if (rc == 0)
 		return s;
 	context_set_free(s);
 	return NULL;

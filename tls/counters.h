@@ -24,6 +24,7 @@
 	X(tls, tickets_certificate, "tickets",                                                   \
 	  "tickets refused: the client certificate inside is not good any more")                 \
 	X(tls, names_unknown, "handshakes", "SNI without a certificate: the default was shown")  \
+	X(tls, names_read, "handshakes", "SNI whose certificate was read from the directory")    \
 	X(tls, names_malformed, "handshakes", "SNI that is no host name: the default was shown") \
 	X(tls, ocsp_expired, "handshakes", "OCSP responses not stapled: expired")                \
 	X(tls, client_certificates_bad, "handshakes", "client certificates that do not verify")  \

@@ -516,6 +516,7 @@ void session_count_notes(struct tls_session *s)
 		{NOTE_TICKET_CERTIFICATE, tls_tickets_certificate},
 		{NOTE_NAME_UNKNOWN, tls_names_unknown},
 		{NOTE_NAME_MALFORMED, tls_names_malformed},
+		{NOTE_NAME_READ, tls_names_read},
 		{NOTE_OCSP_EXPIRED, tls_ocsp_expired},
 		{NOTE_CERTIFICATE_BAD, tls_client_certificates_bad},
 		{NOTE_KEY_UPDATES, tls_key_update_floods},

@@ -35,6 +35,7 @@ enum note {
 	NOTE_NAME_MALFORMED = 1 << 4,
 	NOTE_OCSP_EXPIRED = 1 << 5,
 	NOTE_CERTIFICATE_BAD = 1 << 6,
+	NOTE_NAME_READ = 1 << 11,
 	/* these end the session */
 	NOTE_KEY_UPDATES = 1 << 7,
 	NOTE_RENEGOTIATION = 1 << 8,
@@ -196,9 +197,18 @@ int context_fail(char *error, size_t error_bytes, const char *what, const char *
 		 const char *remedy);
 
 /* directory.c: certificates found at the first session that asks for them */
-struct directory *directory_create(const struct siphash_key *key);
+enum { DIRECTORY_FOUND = 1024, DIRECTORY_IDLE_S = 30 };
+/* At most so many certificates are kept (0: DIRECTORY_FOUND), none that was not asked for for
+ * DIRECTORY_IDLE_S. */
+struct directory *directory_create(const struct siphash_key *key, OSSL_LIB_CTX *lib,
+				   unsigned entries);
 void directory_free(struct directory *d);
-SSL_CTX *directory_find(struct directory *d, const struct context_set *s, const char *name);
+/* Good until the next call with d.  NULL: there is none.  Takes note in s. */
+const struct credential *directory_find(struct directory *d, struct tls_session *s,
+					const char *name);
+/* Drops some of what nobody has asked for of late; the number. */
+unsigned directory_sweep(struct directory *d, int64_t wall_s);
+unsigned directory_count(const struct directory *d);
 /* The names of the first so many entries, sorted; the caller frees the array and each. */
 unsigned directory_list(const char *path, char **names, unsigned most);
 /* Paths of an entry's files, CREDENTIAL_PATH octets each. */

@@ -122,6 +122,7 @@ static unsigned run_queue(struct tls_thread *t, unsigned most)
 		ring_push(s->worker->back, s);
 		n++;
 	}
+	directory_sweep(t->directory, atomic_load_explicit(&t->tls->wall_s, memory_order_relaxed));
 	return n;
 }
 
@@ -165,7 +166,7 @@ static int thread_open(struct tls *t, unsigned index, const struct tls_config *c
 	    RAND_bytes((unsigned char *)&key, sizeof(key)) != 1)
 		return -ENOMEM;
 	h->ticket_cipher = EVP_CIPHER_fetch(h->lib, "AES-256-CBC", NULL);
-	h->directory = directory_create(&key);
+	h->directory = directory_create(&key, h->lib, c->directory_entries);
 	if (h->ticket_cipher == NULL || h->directory == NULL)
 		return -ENOMEM;
 	h->client = context_client(h, c->ca_file, error, error_bytes);

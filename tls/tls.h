@@ -45,7 +45,8 @@ struct tls_budget {
 struct tls_config {
 	const struct tls_certificate *certificates; /* the first is the default */
 	unsigned n_certificates;
-	const char *directory; /* of NAME/fullchain.pem and NAME/key.pem; NULL or "": none */
+	const char *directory;      /* of NAME/fullchain.pem and NAME/key.pem; NULL or "": none */
+	unsigned directory_entries; /* of these kept at a time, a thread, 6 KiB each; 0: 1024 */
 	bool minimum_1_3;
 	const char *ticket_secret;  /* file; NULL or "": a random one of this process */
 	uint64_t ticket_lifetime_s; /* 0: 12 h */
@@ -67,6 +68,9 @@ void tls_memory_fail(uint64_t nth);
 bool tls_memory_failed(void);
 /* Whether what OpenSSL allocates is left out of core dumps (with jemalloc). */
 bool tls_memory_is_private(void);
+/* Now and then, not on a worker: pages that OpenSSL has freed some seconds ago go back to the
+ * system. */
+void tls_memory_trim(void);
 /* Bytes that OpenSSL holds now, all threads. */
 uint64_t tls_memory_used(void);
 

@@ -455,7 +455,7 @@ struct context_set *context_set_create(struct tls_thread *t, const struct tls_co
 	struct credential_reader r;
 
 	snprintf(error, error_bytes, "out of memory");
-	if (s == NULL || !credential_reader_open(&r, t->lib)) {
+	if (s == NULL || !credential_reader_open(&r, t->lib, t->remote)) {
 		free(s);
 		return NULL;
 	}

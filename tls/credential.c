@@ -2,6 +2,7 @@
 #include "tls/credential.h"
 
 #include "tls/internal.h"
+#include "tls/signer.h"
 
 #include <openssl/err.h>
 #include <openssl/ocsp.h>
@@ -100,11 +101,12 @@ static int no_pass_phrase(char *buf, int bytes, int writing, void *arg)
 	return 0;
 }
 
-bool credential_reader_open(struct credential_reader *r, OSSL_LIB_CTX *lib)
+bool credential_reader_open(struct credential_reader *r, OSSL_LIB_CTX *lib, OSSL_LIB_CTX *remote)
 {
 	SSL_CTX *x = SSL_CTX_new_ex(lib, NULL, TLS_server_method());
 
-	*r = (struct credential_reader){.lib = lib, .judge = x != NULL ? SSL_new(x) : NULL};
+	*r = (struct credential_reader){
+		.lib = lib, .remote = remote, .judge = x != NULL ? SSL_new(x) : NULL};
 	SSL_CTX_free(x);
 	r->decoder = OSSL_DECODER_CTX_new_for_pkey(&r->key, "PEM", NULL, NULL, EVP_PKEY_KEYPAIR,
 						   lib, NULL);
@@ -157,8 +159,11 @@ static bool read_chain(struct credential *c, OSSL_LIB_CTX *lib)
 
 static bool read_key(struct credential *c, struct credential_reader *r)
 {
+	if (r->remote != NULL) {
+		c->key = signer_key(r->remote, c->leaf);
+		return c->key != NULL;
+	}
 	BIO *file = BIO_new_file(c->path[1], "r");
-
 	r->key = NULL;
 	if (file != NULL && OSSL_DECODER_from_bio(r->decoder, file) == 1)
 		c->key = r->key;
@@ -175,11 +180,16 @@ static bool load_pem(struct credential *c, struct credential_reader *r, char *er
 		return fail(error, error_bytes, "cannot load chain", c->path[0],
 			    "a PEM file, the server's certificate first, is needed");
 	if (!read_key(c, r))
-		return fail(error, error_bytes, "cannot load key", c->path[1],
-			    "a PEM private key without pass phrase, of this certificate, is "
-			    "needed");
+		return r->remote != NULL
+			       ? fail(error, error_bytes, "cannot serve with chain", c->path[0],
+				      "postern-signer signs with RSA of up to 4096 bits, P-256 and "
+				      "P-384 only")
+			       : fail(error, error_bytes, "cannot load key", c->path[1],
+				      "a PEM private key without pass phrase, of this certificate, "
+				      "is "
+				      "needed");
 	ERR_clear_error(); /* of formats that the decoder has tried */
-	if (X509_check_private_key(c->leaf, c->key) != 1)
+	if (r->remote == NULL && X509_check_private_key(c->leaf, c->key) != 1)
 		return fail(error, error_bytes, "key does not belong to the chain:", c->path[1],
 			    "check that chain and key are of the same certificate");
 	bool good = SSL_use_cert_and_key(r->judge, c->leaf, c->key, c->chain, 1) == 1;
@@ -276,9 +286,10 @@ static enum key_kind kind_of(const EVP_PKEY *key)
 	}
 }
 
-static bool copy_paths(struct credential *c, const struct tls_certificate *from)
+static bool copy_paths(struct credential *c, const struct tls_certificate *from, bool remote)
 {
-	const char *const paths[CREDENTIAL_FILES] = {from->chain, from->key, from->ocsp};
+	const char *const paths[CREDENTIAL_FILES] = {from->chain, remote ? NULL : from->key,
+						     from->ocsp};
 
 	for (unsigned i = 0; i < CREDENTIAL_FILES; i++) {
 		if (paths[i] == NULL || paths[i][0] == '\0')
@@ -303,7 +314,7 @@ struct credential *credential_load(struct credential_reader *r, const struct tls
 		return NULL;
 	c->references = 1;
 	c->named = from->n_names > 0;
-	if (!copy_paths(c, from) || !load_pem(c, r, error, error_bytes) ||
+	if (!copy_paths(c, from, r->remote != NULL) || !load_pem(c, r, error, error_bytes) ||
 	    (c->path[2] != NULL && !load_staple(c, error, error_bytes))) {
 		credential_unref(c);
 		return NULL;
@@ -359,7 +370,8 @@ bool credential_is(const struct credential *c, const struct tls_certificate *oth
 	const char *const paths[CREDENTIAL_FILES] = {other->chain, other->key, other->ocsp};
 
 	for (unsigned i = 0; i < CREDENTIAL_FILES; i++)
-		if (strcmp(c->path[i] != NULL ? c->path[i] : "",
+		if (!(i == 1 && c->path[1] == NULL) && /* the signer's */
+		    strcmp(c->path[i] != NULL ? c->path[i] : "",
 			   paths[i] != NULL ? paths[i] : "") != 0)
 			return false;
 	/* names of the configuration take the place of the certificate's: loaded anew */

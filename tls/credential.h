@@ -45,11 +45,13 @@ struct credential {
  * much as reading the key, so a reader keeps it.  Owner: the caller; one thread at a time. */
 struct credential_reader {
 	OSSL_LIB_CTX *lib;
+	OSSL_LIB_CTX
+	*remote;    /* keys are the signer's and their files are not read; NULL: they are */
 	SSL *judge; /* whether key and chain fit, and are strong enough */
 	OSSL_DECODER_CTX *decoder;
 	EVP_PKEY *key; /* where the decoder puts what it has found */
 };
-bool credential_reader_open(struct credential_reader *r, OSSL_LIB_CTX *lib);
+bool credential_reader_open(struct credential_reader *r, OSSL_LIB_CTX *lib, OSSL_LIB_CTX *remote);
 void credential_reader_close(struct credential_reader *r);
 
 struct credential *credential_load(struct credential_reader *r, const struct tls_certificate *c,

@@ -30,14 +30,14 @@ struct entry {
 
 struct directory {
 	struct siphash_key key;
-	OSSL_LIB_CTX *lib;
+	const struct tls_thread *thread;
 	struct credential_reader reader; /* opened at the first use */
 	struct list bucket[BUCKETS];
 	struct list found, missed; /* front: least recently used */
 	unsigned n_found, n_missed, most_found;
 };
 
-struct directory *directory_create(const struct siphash_key *key, OSSL_LIB_CTX *lib,
+struct directory *directory_create(const struct siphash_key *key, const struct tls_thread *t,
 				   unsigned entries)
 {
 	struct directory *d = calloc(1, sizeof(*d));
@@ -45,7 +45,7 @@ struct directory *directory_create(const struct siphash_key *key, OSSL_LIB_CTX *
 	if (d == NULL)
 		return NULL;
 	d->key = *key;
-	d->lib = lib;
+	d->thread = t;
 	d->most_found = entries > 0 ? entries : DIRECTORY_FOUND;
 	list_init(&d->found);
 	list_init(&d->missed);
@@ -170,7 +170,8 @@ static struct credential *load(struct directory *d, const struct context_set *s,
 static struct entry *add(struct directory *d, const struct context_set *s, const char *name,
 			 int64_t wall_s)
 {
-	if (d->reader.lib == NULL && !credential_reader_open(&d->reader, d->lib))
+	if (d->reader.lib == NULL &&
+	    !credential_reader_open(&d->reader, d->thread->lib, d->thread->remote))
 		return NULL;
 	struct entry *e = calloc(1, sizeof(*e));
 	if (e == NULL)

@@ -517,6 +517,8 @@ void session_count_notes(struct tls_session *s)
 		{NOTE_NAME_UNKNOWN, tls_names_unknown},
 		{NOTE_NAME_MALFORMED, tls_names_malformed},
 		{NOTE_NAME_READ, tls_names_read},
+		{NOTE_SIGNED, tls_signatures},
+		{NOTE_SIGNER_FAILED, tls_signer_failed},
 		{NOTE_OCSP_EXPIRED, tls_ocsp_expired},
 		{NOTE_CERTIFICATE_BAD, tls_client_certificates_bad},
 		{NOTE_KEY_UPDATES, tls_key_update_floods},

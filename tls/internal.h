@@ -36,6 +36,8 @@ enum note {
 	NOTE_OCSP_EXPIRED = 1 << 5,
 	NOTE_CERTIFICATE_BAD = 1 << 6,
 	NOTE_NAME_READ = 1 << 11,
+	NOTE_SIGNED = 1 << 12,
+	NOTE_SIGNER_FAILED = 1 << 13,
 	/* these end the session */
 	NOTE_KEY_UPDATES = 1 << 7,
 	NOTE_RENEGOTIATION = 1 << 8,
@@ -44,7 +46,7 @@ enum note {
 };
 
 enum job { JOB_ACCEPT, JOB_CONNECT, JOB_FREE };
-enum step { STEP_MORE, STEP_DONE, STEP_FAILED };
+enum step { STEP_MORE, STEP_DONE, STEP_FAILED, STEP_SIGNING };
 
 /* One TLS object with the bytes that travel with it.  An idle session needs the first lines. */
 struct tls_session {
@@ -128,6 +130,9 @@ struct tls_thread {
 	struct tls_state *_Atomic seen; /* state_adopt() */
 	struct tls_state *state;        /* the same, for this thread */
 	struct directory *directory;    /* certificates that it has loaded itself */
+	struct signer *signer;          /* NULL: keys are loaded */
+	OSSL_LIB_CTX *remote;           /* of the keys that the signer has */
+	_Atomic unsigned signing;       /* sessions here that wait for a signature */
 };
 
 struct tls {
@@ -161,6 +166,8 @@ struct tls_worker {
 	struct tls_state *_Atomic seen;
 	struct tls_state *state;
 	unsigned next_thread;
+	_Atomic unsigned
+		signing[MAX_THREADS]; /* of its sessions at a thread, those that wait there */
 	struct schedule *schedule;
 	struct budget *networks, *names;
 	uint8_t *scratch; /* HELLO_BYTES + 4 */
@@ -200,7 +207,7 @@ int context_fail(char *error, size_t error_bytes, const char *what, const char *
 enum { DIRECTORY_FOUND = 1024, DIRECTORY_IDLE_S = 30 };
 /* At most so many certificates are kept (0: DIRECTORY_FOUND), none that was not asked for for
  * DIRECTORY_IDLE_S. */
-struct directory *directory_create(const struct siphash_key *key, OSSL_LIB_CTX *lib,
+struct directory *directory_create(const struct siphash_key *key, const struct tls_thread *t,
 				   unsigned entries);
 void directory_free(struct directory *d);
 /* Good until the next call with d.  NULL: there is none.  Takes note in s. */

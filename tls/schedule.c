@@ -9,6 +9,7 @@
 enum {
 	SOURCES = 1024,
 	IN_FLIGHT = 8,         /* first steps of a worker at a thread: what bridges its nap */
+	SIGNING = 128,         /* waiting for signatures at a thread, half of its room */
 	RESUMPTIONS_A_FULL = 2 /* when both wait */
 };
 
@@ -115,18 +116,28 @@ void schedule_add(struct tls_session *s, enum schedule_line line)
 		shed(w, tls_shed_overflow);
 }
 
+/* First steps of ours that a thread has to run.  What waits there for a signature takes none of its
+ * time, but is bounded for all workers together. */
+static unsigned burden(const struct tls_worker *w, unsigned thread)
+{
+	unsigned n = w->schedule->in_flight[thread], paused = atomic_load(&w->signing[thread]);
+
+	if (atomic_load(&w->tls->threads[thread].signing) >= SIGNING)
+		return IN_FLIGHT;
+	return n > paused ? n - paused : 0;
+}
+
 /* The thread with the fewest first steps of ours; -1: all have enough. */
 static int free_thread(struct tls_worker *w)
 {
-	struct schedule *q = w->schedule;
 	unsigned n = w->tls->n_threads, best = w->next_thread++ % n;
 
 	for (unsigned i = 1; i < n; i++) {
 		unsigned k = (best + i) % n;
-		if (q->in_flight[k] < q->in_flight[best])
+		if (burden(w, k) < burden(w, best))
 			best = k;
 	}
-	return q->in_flight[best] < IN_FLIGHT ? (int)best : -1;
+	return burden(w, best) < IN_FLIGHT ? (int)best : -1;
 }
 
 /* Two resumptions for each full handshake: they are cheap, and their clients have logged in. */

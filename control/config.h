@@ -170,6 +170,9 @@ struct config_tls {
 		struct config_rate per_network, per_name;
 		uint64_t queue, deadline_us;
 	} handshakes;
+	struct {
+		char socket[CONFIG_SOCKET_BYTES]; /* "": keys are read from their files */
+	} signer;
 	char client_ca[CONFIG_PATH_BYTES]; /* "": clients are not asked for certificates */
 };
 

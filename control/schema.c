@@ -291,6 +291,7 @@ static const struct schema_row tls_rows[] = {
 	{"tickets", SCHEMA_MAP, .rows = ticket_rows, .help = "resumption of sessions"},
 	{"handshakes", SCHEMA_MAP, .rows = handshake_rows,
 	 .help = "what clients that have not logged in may cost"},
+	{"signer", SCHEMA_MAP, .rows = schema_signer_rows, .help = "private keys elsewhere"},
 	{"client_ca", SCHEMA_PATH, FIELD(config_tls, client_ca), .reloadable = true,
 	 .help = "PEM; clients are asked for a certificate of these CAs, none is required"},
 	{},

@@ -22,4 +22,7 @@
 /* schema_limits.c: an item of `limits` */
 extern const struct schema_row schema_class_rows[];
 
+/* schema_signer.c: tls.signer */
+extern const struct schema_row schema_signer_rows[];
+
 #endif

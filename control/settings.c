@@ -53,6 +53,7 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.ticket_secret = c->tls.tickets.secret,
 		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,
 		.client_ca = c->tls.client_ca,
+		.signer = c->tls.signer.socket,
 		.budget =
 			{
 				.per_network = share(&c->tls.handshakes.per_network,

@@ -28,6 +28,7 @@ enum {
 };
 
 OSSL_LIB_CTX *signer_lib_create(void);
+void signer_lib_free(OSSL_LIB_CTX *lib); /* after its keys */
 /* The key of a certificate, by its public half; NULL: neither RSA nor ECDSA, or no memory. */
 EVP_PKEY *signer_key(OSSL_LIB_CTX *lib, X509 *leaf);
 

@@ -364,12 +364,29 @@ OSSL_LIB_CTX *signer_lib_create(void)
 {
 	OSSL_LIB_CTX *lib = OSSL_LIB_CTX_new();
 
-	/* freed with its context */
 	if (lib != NULL && OSSL_PROVIDER_add_builtin(lib, PROVIDER, start) == 1 &&
 	    OSSL_PROVIDER_load(lib, PROVIDER) != NULL)
 		return lib;
 	OSSL_LIB_CTX_free(lib);
 	return NULL;
+}
+
+static int keep_it(OSSL_PROVIDER *p, void *out)
+{
+	*(OSSL_PROVIDER **)out = p;
+	return 1;
+}
+
+/* A context does not let go what was loaded into it. */
+void signer_lib_free(OSSL_LIB_CTX *lib)
+{
+	OSSL_PROVIDER *p = NULL;
+
+	if (lib == NULL)
+		return;
+	OSSL_PROVIDER_do_all(lib, keep_it, &p);
+	OSSL_PROVIDER_unload(p);
+	OSSL_LIB_CTX_free(lib);
 }
 
 static EVP_PKEY *from_params(OSSL_LIB_CTX *lib, const char *family, OSSL_PARAM params[])

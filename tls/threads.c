@@ -294,7 +294,7 @@ void tls_close(struct tls *t)
 		SSL_CTX_free(h->client);
 		EVP_CIPHER_free(h->ticket_cipher);
 		OSSL_LIB_CTX_free(h->lib);
-		OSSL_LIB_CTX_free(h->remote);
+		signer_lib_free(h->remote);
 		signer_destroy(h->signer);
 		ring_destroy(h->queue);
 	}

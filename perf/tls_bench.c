@@ -90,7 +90,7 @@ void bench_turn(struct bench *b, struct side *s, unsigned n)
 	uint8_t buf[PIPE_BYTES];
 
 	for (unsigned i = 0; i < n; i++) {
-		int k = bench_client_turn(s[i].client, buf);
+		int k = s[i].client != NULL ? bench_client_turn(s[i].client, buf) : 0;
 		if (k == 0)
 			continue;
 		pipe_put(&s[i].stream.in, buf, (size_t)k);
@@ -108,7 +108,7 @@ void bench_turn(struct bench *b, struct side *s, unsigned n)
 	}
 	for (unsigned i = 0; i < n; i++) {
 		struct pipe_buffer *out = &s[i].stream.out;
-		if (out->end > out->start)
+		if (out->end > out->start && s[i].client != NULL)
 			BIO_write(SSL_get_rbio(s[i].client), out->data + out->start,
 				  (int)(out->end - out->start));
 		out->start = out->end = 0;

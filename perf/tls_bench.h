@@ -47,7 +47,8 @@ int bench_client_turn(SSL *ssl, uint8_t *out);
 
 /* The side owns the client from here on. */
 void bench_open_side(struct bench *b, struct side *s, SSL *client);
-/* Puts the clients' octets before the gateway's layer and its answers before the clients. */
+/* Puts the clients' octets before the gateway's layer and its answers before the clients; sides
+ * without a client are left out. */
 void bench_turn(struct bench *b, struct side *s, unsigned n);
 void bench_close_side(struct bench *b, struct side *s);
 

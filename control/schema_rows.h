@@ -22,7 +22,8 @@
 /* schema_limits.c: an item of `limits` */
 extern const struct schema_row schema_class_rows[];
 
-/* schema_signer.c: tls.signer */
+/* schema_crypto.c: tls.signer, tls.suites, tls.groups */
 extern const struct schema_row schema_signer_rows[];
+extern const struct schema_choice schema_suite_choices[], schema_group_choices[];
 
 #endif

@@ -28,6 +28,28 @@ static unsigned directory_entries(const struct config *c)
 					       : n);
 }
 
+static uint32_t masked(uint32_t from, const uint8_t *names, unsigned n)
+{
+	uint32_t to = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if ((from & 1u << names[i]) != 0)
+			to |= 1u << i;
+	return to;
+}
+
+static const uint8_t suites[TLS_SUITES] = {
+	[TLS_SUITE_AES_128_GCM] = CONFIG_SUITE_AES_128_GCM,
+	[TLS_SUITE_AES_256_GCM] = CONFIG_SUITE_AES_256_GCM,
+	[TLS_SUITE_CHACHA20] = CONFIG_SUITE_CHACHA20,
+};
+
+static const uint8_t groups[TLS_GROUPS] = {
+	[TLS_GROUP_X25519] = CONFIG_GROUP_X25519,
+	[TLS_GROUP_P256] = CONFIG_GROUP_P256,
+	[TLS_GROUP_P384] = CONFIG_GROUP_P384,
+};
+
 void settings_tls(const struct config *c, struct tls_settings *out)
 {
 	const struct config_pool *pool = &c->relay.pool[0];
@@ -50,6 +72,8 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.directory = c->tls.certificate_directory,
 		.directory_entries = directory_entries(c),
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
+		.suites = masked(c->tls.suites, suites, TLS_SUITES),
+		.groups = masked(c->tls.groups, groups, TLS_GROUPS),
 		.ticket_secret = c->tls.tickets.secret,
 		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,
 		.client_ca = c->tls.client_ca,

@@ -19,7 +19,12 @@ static const uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION 
 static const uint64_t modes = SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 			      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
 
-enum { CLIENT_CHAIN_BYTES = 16384, CLIENT_CHAIN_DEPTH = 8 };
+enum {
+	CLIENT_CHAIN_BYTES = 16384,
+	CLIENT_CHAIN_DEPTH = 8,
+	ALL_SUITES = (1 << TLS_SUITES) - 1,
+	USUAL_GROUPS = 1 << TLS_GROUP_X25519 | 1 << TLS_GROUP_P256,
+};
 
 struct context_name {
 	char name[NAME_BYTES];
@@ -43,6 +48,46 @@ int context_fail(char *error, size_t error_bytes, const char *what, const char *
 	context_reason(reason, sizeof(reason));
 	snprintf(error, error_bytes, "tls: %s %s: %s; %s", what, file, reason, remedy);
 	return -EINVAL;
+}
+
+static const struct {
+	const char *tls_1_3, *tls_1_2;
+} suite_names[TLS_SUITES] = {
+	[TLS_SUITE_AES_128_GCM] = {"TLS_AES_128_GCM_SHA256", "ECDHE+AES128+AESGCM"},
+	[TLS_SUITE_AES_256_GCM] = {"TLS_AES_256_GCM_SHA384", "ECDHE+AES256+AESGCM"},
+	[TLS_SUITE_CHACHA20] = {"TLS_CHACHA20_POLY1305_SHA256", "ECDHE+CHACHA20"},
+};
+
+static const char *const group_names[TLS_GROUPS] = {
+	[TLS_GROUP_X25519] = "X25519",
+	[TLS_GROUP_P256] = "P-256",
+	[TLS_GROUP_P384] = "P-384",
+};
+
+static void add_word(char *list, size_t bytes, const char *word)
+{
+	size_t n = strlen(list);
+
+	snprintf(list + n, bytes - n, "%s%s", n > 0 ? ":" : "", word);
+}
+
+/* What the operator has left of suites and groups. */
+static bool context_narrow(SSL_CTX *x, const struct context_set *s)
+{
+	char suites_1_3[128] = "", suites[128] = "", groups_left[64] = "";
+
+	for (unsigned i = 0; i < TLS_SUITES; i++) {
+		if ((s->suites & 1u << i) == 0)
+			continue;
+		add_word(suites_1_3, sizeof(suites_1_3), suite_names[i].tls_1_3);
+		add_word(suites, sizeof(suites), suite_names[i].tls_1_2);
+	}
+	for (unsigned i = 0; i < TLS_GROUPS; i++)
+		if ((s->groups & 1u << i) != 0)
+			add_word(groups_left, sizeof(groups_left), group_names[i]);
+	return SSL_CTX_set_ciphersuites(x, suites_1_3) == 1 &&
+	       SSL_CTX_set_cipher_list(x, suites) == 1 &&
+	       SSL_CTX_set1_groups_list(x, groups_left) == 1;
 }
 
 static SSL_CTX *context_base(struct tls_thread *t, const SSL_METHOD *method, int minimum)
@@ -210,7 +255,8 @@ SSL_CTX *context_create(const struct context_set *s, struct credential *const *c
 
 	if (x == NULL)
 		return NULL;
-	if (!use_credentials(x, s->thread->tls->context_index, credentials) ||
+	if (!context_narrow(x, s) ||
+	    !use_credentials(x, s->thread->tls->context_index, credentials) ||
 	    !ask_for_certificate(s, x) || !tickets_install(x) ||
 	    SSL_CTX_set_session_id_context(x, s->session_context, sizeof(s->session_context)) !=
 		    1) {
@@ -399,8 +445,8 @@ static int load_client_ca(struct context_set *s, const char *file, char *error, 
 	return 0;
 }
 
-/* Everything whose change must end the resumption of older sessions: the set of client CAs.  The
- * ticket keys themselves bind to the fleet. */
+/* Everything whose change must end the resumption of older sessions: the set of client CAs, and
+ * what the operator has left of suites.  The ticket keys themselves bind to the fleet. */
 static bool make_session_context(struct context_set *s)
 {
 	STACK_OF(X509) *all =
@@ -410,7 +456,9 @@ static bool make_session_context(struct context_set *s)
 	unsigned n;
 	bool good = (s->client_store == NULL || all != NULL) && md != NULL &&
 		    EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
-		    EVP_DigestUpdate(md, "postern", 7) == 1;
+		    EVP_DigestUpdate(md, "postern", 7) == 1 &&
+		    (s->suites == ALL_SUITES ||
+		     EVP_DigestUpdate(md, &s->suites, sizeof(s->suites)) == 1);
 
 	for (int i = 0; good && i < sk_X509_num(all); i++)
 		good = X509_digest(sk_X509_value(all, i), EVP_sha256(), one, &n) == 1 &&
@@ -461,6 +509,8 @@ struct context_set *context_set_create(struct tls_thread *t, const struct tls_co
 	}
 	s->thread = t;
 	s->references = 1;
+	s->suites = c->suites != 0 ? c->suites : ALL_SUITES;
+	s->groups = c->groups != 0 ? c->groups : USUAL_GROUPS;
 	s->minimum = c->minimum_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
 	s->lifetime_s = c->ticket_lifetime_s;
 	if (c->directory != NULL && c->directory[0] != '\0')

@@ -101,6 +101,7 @@ struct context_set {
 	struct context_name *name; /* sorted */
 	unsigned n_names;
 	int minimum;
+	uint32_t suites, groups; /* bits of tls.h, never 0 */
 	uint64_t lifetime_s;
 	uint8_t session_context[32];
 	X509_STORE *client_store; /* NULL: no client certificates */

@@ -10,6 +10,7 @@ enum {
 	RANDOMS = 64,
 	NAMED_CURVE = 3,
 	GROUP_P256 = 23,
+	GROUP_P384 = 24,
 	GROUP_X25519 = 29,
 };
 
@@ -110,7 +111,10 @@ static bool is_key_exchange(const uint8_t *p, size_t n)
 {
 	if (n < RANDOMS + 4 || p[RANDOMS] != NAMED_CURVE || p[RANDOMS + 1] != 0)
 		return false;
-	size_t point = p[RANDOMS + 2] == GROUP_X25519 ? 32 : p[RANDOMS + 2] == GROUP_P256 ? 65 : 0;
+	size_t point = p[RANDOMS + 2] == GROUP_X25519 ? 32
+		       : p[RANDOMS + 2] == GROUP_P256 ? 65
+		       : p[RANDOMS + 2] == GROUP_P384 ? 97
+						      : 0;
 	return point > 0 && p[RANDOMS + 3] == point && n == RANDOMS + 4 + point;
 }
 

@@ -23,7 +23,7 @@
 
 enum {
 	SIGNER_KEY = 32,
-	SIGNER_CONTENT = 256,   /* most; the longest that TLS has is 146 */
+	SIGNER_CONTENT = 256,   /* most; the longest that TLS has is 165 */
 	SIGNER_SIGNATURE = 512, /* most: RSA of 4096 bits */
 	SIGNER_REQUEST = 2 + 2 + 8 + SIGNER_KEY + SIGNER_CONTENT,
 	SIGNER_ANSWER = 2 + 2 + 8 + SIGNER_SIGNATURE,
@@ -59,7 +59,7 @@ int signer_take_ask(const uint8_t *p, size_t n, struct signer_ask *a);
 int signer_take_answer(const uint8_t *p, size_t n, struct signer_answer *a);
 
 /* Whether a TLS server signs such a thing: the transcript of a TLS 1.3 handshake under the server's
- * label, or both randoms and an ephemeral key of X25519 or P-256 under TLS 1.2. */
+ * label, or both randoms and an ephemeral key of X25519, P-256 or P-384 under TLS 1.2. */
 bool signer_is_handshake(const uint8_t *content, size_t n);
 
 #endif

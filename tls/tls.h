@@ -42,12 +42,17 @@ struct tls_budget {
 	uint64_t deadline_us;        /* how long; 0: 5 s */
 };
 
+enum tls_suite { TLS_SUITE_AES_128_GCM, TLS_SUITE_AES_256_GCM, TLS_SUITE_CHACHA20, TLS_SUITES };
+enum tls_group { TLS_GROUP_X25519, TLS_GROUP_P256, TLS_GROUP_P384, TLS_GROUPS };
+
 struct tls_config {
 	const struct tls_certificate *certificates; /* the first is the default */
 	unsigned n_certificates;
 	const char *directory;      /* of NAME/fullchain.pem and NAME/key.pem; NULL or "": none */
 	unsigned directory_entries; /* of these kept at a time, a thread, 6 KiB each; 0: 1024 */
 	bool minimum_1_3;
+	uint32_t suites,
+		groups; /* bits 1 << enum tls_suite, tls_group; 0: suites all, groups two */
 	const char *ticket_secret;  /* file; NULL or "": a random one of this process */
 	uint64_t ticket_lifetime_s; /* 0: 12 h */
 	const char *client_ca;      /* PEM file: asks clients for certificates; NULL or "": not */

@@ -352,6 +352,51 @@ static void the_minimum_version_can_be_raised_by_a_reload(void **state)
 	rig_end(&r);
 }
 
+/* The suite or group that a client gets who offers these; "": none. */
+static const char *agreed(struct rig *r, int version, const char *suites, const char *groups,
+			  const char **group)
+{
+	static char name[64];
+	struct peer *p = peer_connect(r->m, MAIL_SUBMISSIONS);
+
+	assert_int_equal(SSL_CTX_set_ciphersuites(r->m->client_context, suites), 1);
+	assert_int_equal(SSL_CTX_set1_groups_list(r->m->client_context, groups), 1);
+	name[0] = '\0';
+	*group = "";
+	if (peer_tls(p, version)) {
+		snprintf(name, sizeof(name), "%s", SSL_get_cipher_name(p->ssl));
+		*group = OBJ_nid2sn(SSL_get_negotiated_group(p->ssl));
+	}
+	peer_free(p);
+	mail_run(r->m, 10000);
+	return name;
+}
+
+static void suites_and_groups_are_those_that_the_operator_has_left(void **state)
+{
+	static const char all[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
+				  "TLS_CHACHA20_POLY1305_SHA256";
+	struct rig r;
+	const char *group;
+	char error[512];
+
+	start_with_names(&r);
+	assert_string_equal(agreed(&r, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256", "P-384", &group),
+			    "");
+	r.options.tls.suites = 1u << TLS_SUITE_AES_256_GCM;
+	r.options.tls.groups = 1u << TLS_GROUP_P256 | 1u << TLS_GROUP_P384;
+	assert_int_equal(tls_reload(r.m->tls, &r.options.tls, error, sizeof(error)), 0);
+	assert_string_equal(agreed(&r, TLS1_3_VERSION, all, "X25519:P-384", &group),
+			    "TLS_AES_256_GCM_SHA384");
+	assert_string_equal(group, "secp384r1");
+	assert_string_equal(agreed(&r, TLS1_2_VERSION, all, "P-384:P-256", &group),
+			    "ECDHE-ECDSA-AES256-GCM-SHA384");
+	assert_string_equal(agreed(&r, TLS1_3_VERSION, all, "X25519", &group), "");
+	assert_string_equal(
+		agreed(&r, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256", "P-256", &group), "");
+	rig_end(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +418,7 @@ int main(void)
 		cmocka_unit_test(a_reload_changes_the_certificate_for_new_sessions_only),
 		cmocka_unit_test(a_reload_reads_only_what_has_changed),
 		cmocka_unit_test(a_reload_with_a_bad_file_changes_nothing),
+		cmocka_unit_test(suites_and_groups_are_those_that_the_operator_has_left),
 		cmocka_unit_test(the_minimum_version_can_be_raised_by_a_reload),
 	};
 

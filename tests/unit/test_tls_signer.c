@@ -492,6 +492,8 @@ static void the_signer_signs_nothing_but_handshakes(void **state)
 	assert_int_equal(asked(&w, 0x0403, "0\x82\x01", 3), SIGNER_REFUSED);
 	uint8_t exchange[64 + 4 + 32] = {[64] = 3, [66] = 29, [67] = 32};
 	assert_int_equal(asked(&w, 0x0403, exchange, sizeof(exchange)), SIGNER_OK);
+	uint8_t p384[64 + 4 + 97] = {[64] = 3, [66] = 24, [67] = 97};
+	assert_int_equal(asked(&w, 0x0403, p384, sizeof(p384)), SIGNER_OK);
 	exchange[66] = 23;
 	assert_int_equal(asked(&w, 0x0403, exchange, sizeof(exchange)), SIGNER_REFUSED);
 	end(&w);

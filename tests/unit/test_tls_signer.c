@@ -8,10 +8,12 @@
 #include "tls/signer/serve.h"
 
 #include <openssl/err.h>
+#include <openssl/x509v3.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -461,6 +463,53 @@ static void a_resumption_needs_no_signer(void **state)
 	end(&w);
 }
 
+static void an_answer_that_is_too_late_is_none(void **state)
+{
+	struct world w;
+
+	start(&w, SILENT, false);
+	expect_alert(&w, SILENT);
+	/* what comes for it later disturbs nobody */
+	atomic_store(&w.manner, RIGHT);
+	assert_true(once(&w, TLS1_3_VERSION));
+	end(&w);
+}
+
+/* A file of the directory is read by the handshake thread; its key is nowhere near. */
+static void certificates_of_the_directory_need_no_keys_there(void **state)
+{
+	struct world w;
+	struct side s = {0};
+	char names[128], entry[160], chain[200];
+
+	start(&w, RIGHT, false);
+	bench_close(&w.bench);
+	snprintf(names, sizeof(names), "%s/names", w.directory);
+	snprintf(entry, sizeof(entry), "%s/lazy.test", names);
+	snprintf(chain, sizeof(chain), "%s/fullchain.pem", entry);
+	assert_int_equal(mkdir(names, 0700), 0);
+	w.config.directory = names;
+	bench_open(&w.bench, &w.config);
+	struct cert c = cert_make(
+		&(struct cert_spec){.common_name = "lazy", .alternative = "DNS:lazy.test"});
+	assert_int_equal(mkdir(entry, 0700), 0);
+	cert_save(&c, chain, w.key);
+	cert_free(&c);
+	signer_end(&w);
+	load_keys(&w);
+	signer_start(&w);
+	bench_open_side(&w.bench, &s, bench_client(&w.bench, TLS1_3_VERSION, "lazy.test", NULL));
+	shake(&w, &s, 1);
+	assert_true(s.secured);
+	assert_int_equal(
+		X509_check_host(SSL_get0_peer_certificate(s.client), "lazy.test", 0, 0, NULL), 1);
+	close_sides(&w, &s, 1);
+	unlink(chain);
+	rmdir(entry);
+	rmdir(names);
+	end(&w);
+}
+
 static enum signer_status asked(struct world *w, uint16_t scheme, const void *content, size_t bytes)
 {
 	uint8_t identity[SIGNER_KEY], signature[SIGNER_SIGNATURE];
@@ -513,6 +562,8 @@ int main(void)
 		cmocka_unit_test(the_end_of_the_gateway_ends_what_waits),
 		cmocka_unit_test(a_key_that_the_signer_lacks_fails_its_handshakes_until_it_has_it),
 		cmocka_unit_test(a_resumption_needs_no_signer),
+		cmocka_unit_test(an_answer_that_is_too_late_is_none),
+		cmocka_unit_test(certificates_of_the_directory_need_no_keys_there),
 		cmocka_unit_test(the_signer_signs_nothing_but_handshakes),
 	};
 

@@ -6,6 +6,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -56,6 +57,9 @@ int confine_calls(void)
 		DENY(execveat),
 		DENY(fork),
 		DENY(vfork),
+		/* its arguments cannot be seen: the C library then takes clone */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone3, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
 		DENY(ptrace),
 		DENY(process_vm_readv),
 		DENY(process_vm_writev),
@@ -68,6 +72,11 @@ int confine_calls(void)
 		DENY(userfaultfd),
 		DENY(unshare),
 		DENY(mount),
+		/* threads, but no processes */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	const struct sock_fprog program = {sizeof(rules) / sizeof(rules[0]), rules};

@@ -156,7 +156,7 @@ struct config_certificate {
 	unsigned name_count;
 };
 
-enum config_suite { CONFIG_SUITE_AES_128_GCM, CONFIG_SUITE_AES_256_GCM, CONFIG_SUITE_CHACHA20 };
+enum config_suite { CONFIG_SUITE_AES_256_GCM, CONFIG_SUITE_AES_128_GCM, CONFIG_SUITE_CHACHA20 };
 enum config_group { CONFIG_GROUP_X25519, CONFIG_GROUP_P256, CONFIG_GROUP_P384 };
 
 struct config_tls {

@@ -2,8 +2,8 @@
 #include "control/schema_rows.h"
 
 const struct schema_choice schema_suite_choices[] = {
-	{"AES-128-GCM", CONFIG_SUITE_AES_128_GCM},
 	{"AES-256-GCM", CONFIG_SUITE_AES_256_GCM},
+	{"AES-128-GCM", CONFIG_SUITE_AES_128_GCM},
 	{"CHACHA20-POLY1305", CONFIG_SUITE_CHACHA20},
 	{"AES-128-CBC", 0,
 	 "is refused: suites without AEAD are not offered (RFC 9325 section 4.2)"},

@@ -39,8 +39,8 @@ static uint32_t masked(uint32_t from, const uint8_t *names, unsigned n)
 }
 
 static const uint8_t suites[TLS_SUITES] = {
-	[TLS_SUITE_AES_128_GCM] = CONFIG_SUITE_AES_128_GCM,
 	[TLS_SUITE_AES_256_GCM] = CONFIG_SUITE_AES_256_GCM,
+	[TLS_SUITE_AES_128_GCM] = CONFIG_SUITE_AES_128_GCM,
 	[TLS_SUITE_CHACHA20] = CONFIG_SUITE_CHACHA20,
 };
 

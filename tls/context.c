@@ -53,8 +53,9 @@ int context_fail(char *error, size_t error_bytes, const char *what, const char *
 static const struct {
 	const char *tls_1_3, *tls_1_2;
 } suite_names[TLS_SUITES] = {
-	[TLS_SUITE_AES_128_GCM] = {"TLS_AES_128_GCM_SHA256", "ECDHE+AES128+AESGCM"},
+	/* in order of preference */
 	[TLS_SUITE_AES_256_GCM] = {"TLS_AES_256_GCM_SHA384", "ECDHE+AES256+AESGCM"},
+	[TLS_SUITE_AES_128_GCM] = {"TLS_AES_128_GCM_SHA256", "ECDHE+AES128+AESGCM"},
 	[TLS_SUITE_CHACHA20] = {"TLS_CHACHA20_POLY1305_SHA256", "ECDHE+CHACHA20"},
 };
 

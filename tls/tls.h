@@ -42,7 +42,7 @@ struct tls_budget {
 	uint64_t deadline_us;        /* how long; 0: 5 s */
 };
 
-enum tls_suite { TLS_SUITE_AES_128_GCM, TLS_SUITE_AES_256_GCM, TLS_SUITE_CHACHA20, TLS_SUITES };
+enum tls_suite { TLS_SUITE_AES_256_GCM, TLS_SUITE_AES_128_GCM, TLS_SUITE_CHACHA20, TLS_SUITES };
 enum tls_group { TLS_GROUP_X25519, TLS_GROUP_P256, TLS_GROUP_P384, TLS_GROUPS };
 
 struct tls_config {

@@ -107,7 +107,7 @@
 {"minimum: \"1.3\"", "tickets: {lifetime: 8d}",
  "p.yaml:22:23: tls.tickets.lifetime: 8d is out of range; allowed is 1m to 7d"},
 {"minimum: \"1.3\"", "suites: [AES-128-GCM, RC4]",
- "p.yaml:22:25: tls.suites[1]: \"RC4\" is unknown; allowed is AES-128-GCM, AES-256-GCM or CHACHA20-POLY1305"},
+ "p.yaml:22:25: tls.suites[1]: \"RC4\" is unknown; allowed is AES-256-GCM, AES-128-GCM or CHACHA20-POLY1305"},
 {"minimum: \"1.3\"", "suites: [AES-128-CBC]",
  "p.yaml:22:12: tls.suites[0]: AES-128-CBC is refused: suites without AEAD are not offered (RFC 9325 section 4.2)"},
 {"minimum: \"1.3\"", "groups: []",

@@ -81,7 +81,7 @@ static int in_confinement(int (*what)(void))
 	pid_t p = fork();
 
 	if (p == 0)
-		_exit(confine_memory() == 0 && confine_calls() == 0 ? what() : 255);
+		_exit(confine_memory() >= 0 && confine_calls() == 0 ? what() : 255);
 	assert_int_equal(waitpid(p, &status, 0), p);
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);

@@ -20,9 +20,10 @@ int confine_memory(void)
 
 	if (setrlimit(RLIMIT_CORE, &none) != 0)
 		return -errno;
-	if (setrlimit(RLIMIT_MEMLOCK, &all) == 0 && mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
-		return -errno;
-	return 0;
+	/* under a limit, what is allocated later would fail */
+	if (setrlimit(RLIMIT_MEMLOCK, &all) != 0)
+		return 0;
+	return mlockall(MCL_CURRENT | MCL_FUTURE) == 0 ? 1 : -errno;
 }
 
 int confine_user(uid_t user, gid_t group)

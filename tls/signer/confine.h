@@ -9,7 +9,8 @@
 
 #include <sys/types.h>
 
-/* Memory is never swapped and never dumped.  Without the right to lock it, only the latter. */
+/* Memory is never dumped, and never swapped: 1; without the right to lock it, only the former: 0.
+ */
 int confine_memory(void);
 /* Becomes the user, for good. */
 int confine_user(uid_t user, gid_t group);

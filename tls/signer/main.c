@@ -130,7 +130,11 @@ int main(int argc, char **argv)
 		return 1;
 	int listener = serve_listen(a.socket, service.peer[0]);
 	must(listener, a.socket);
-	must(confine_memory(), "locking memory");
+	int locked = confine_memory();
+	must(locked, "locking memory");
+	if (locked == 0)
+		fprintf(stderr, "postern-signer: memory is not locked and may be swapped: raise "
+				"RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)\n");
 	must(confine_user(a.user, a.group), "becoming another user");
 	must(confine_calls(), "giving up system calls");
 	catch_signals(&open);

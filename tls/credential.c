@@ -179,15 +179,14 @@ static bool load_pem(struct credential *c, struct credential_reader *r, char *er
 	if (!read_chain(c, r->lib))
 		return fail(error, error_bytes, "cannot load chain", c->path[0],
 			    "a PEM file, the server's certificate first, is needed");
-	if (!read_key(c, r))
-		return r->remote != NULL
-			       ? fail(error, error_bytes, "cannot serve with chain", c->path[0],
-				      "postern-signer signs with RSA of up to 4096 bits, P-256 and "
-				      "P-384 only")
-			       : fail(error, error_bytes, "cannot load key", c->path[1],
-				      "a PEM private key without pass phrase, of this certificate, "
-				      "is "
-				      "needed");
+	if (!read_key(c, r) && r->remote != NULL)
+		return fail(error, error_bytes, "cannot serve with chain", c->path[0],
+			    "postern-signer signs with RSA of up to 4096 bits, P-256 and P-384 "
+			    "only");
+	if (c->key == NULL)
+		return fail(error, error_bytes, "cannot load key", c->path[1],
+			    "a PEM private key without pass phrase, of this certificate, is "
+			    "needed");
 	ERR_clear_error(); /* of formats that the decoder has tried */
 	if (r->remote == NULL && X509_check_private_key(c->leaf, c->key) != 1)
 		return fail(error, error_bytes, "key does not belong to the chain:", c->path[1],

@@ -16,8 +16,8 @@ enum {
 	MISSED_MOST = 1024,
 	MISSED_S = 60, /* a new certificate is seen after so long without a reload */
 	BUCKETS = 4096,
-	SWEEP = 32, /* entries dropped at a time: no step waits longer for it than for a handshake
-		     */
+	/* entries dropped at a time: no step waits longer for it than for a handshake */
+	SWEEP = 32,
 };
 
 struct entry {

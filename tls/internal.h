@@ -167,8 +167,8 @@ struct tls_worker {
 	struct tls_state *_Atomic seen;
 	struct tls_state *state;
 	unsigned next_thread;
-	_Atomic unsigned
-		signing[MAX_THREADS]; /* of its sessions at a thread, those that wait there */
+	/* of its sessions at a thread, those that wait for a signature */
+	_Atomic unsigned signing[MAX_THREADS];
 	struct schedule *schedule;
 	struct budget *networks, *names;
 	uint8_t *scratch; /* HELLO_BYTES + 4 */

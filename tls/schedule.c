@@ -8,8 +8,8 @@
 
 enum {
 	SOURCES = 1024,
-	IN_FLIGHT = 8,         /* first steps of a worker at a thread: what bridges its nap */
-	SIGNING = 128,         /* waiting for signatures at a thread, half of its room */
+	IN_FLIGHT = 8, /* first steps of a worker at a thread: what bridges its nap */
+	SIGNING = 128, /* waiting for signatures at a thread before full handshakes wait here */
 	RESUMPTIONS_A_FULL = 2 /* when both wait */
 };
 
@@ -116,14 +116,12 @@ void schedule_add(struct tls_session *s, enum schedule_line line)
 		shed(w, tls_shed_overflow);
 }
 
-/* First steps of ours that a thread has to run.  What waits there for a signature takes none of its
- * time, but is bounded for all workers together. */
+/* First steps of ours that a thread has to run: what waits there for a signature takes none of its
+ * time. */
 static unsigned burden(const struct tls_worker *w, unsigned thread)
 {
 	unsigned n = w->schedule->in_flight[thread], paused = atomic_load(&w->signing[thread]);
 
-	if (atomic_load(&w->tls->threads[thread].signing) >= SIGNING)
-		return IN_FLIGHT;
 	return n > paused ? n - paused : 0;
 }
 
@@ -140,11 +138,14 @@ static int free_thread(struct tls_worker *w)
 	return burden(w, best) < IN_FLIGHT ? (int)best : -1;
 }
 
-/* Two resumptions for each full handshake: they are cheap, and their clients have logged in. */
-static struct line *next_line(struct schedule *q)
+/* Two resumptions for each full handshake: they are cheap, and their clients have logged in.
+ * Without a signer that keeps up, resumptions only. */
+static struct line *next_line(struct schedule *q, bool signer_keeps_up)
 {
 	struct line *full = &q->line[SCHEDULE_FULL], *resumed = &q->line[SCHEDULE_RESUMPTION];
 
+	if (!signer_keeps_up)
+		return list_empty(&resumed->active) ? NULL : resumed;
 	if (list_empty(&full->active))
 		return list_empty(&resumed->active) ? NULL : resumed;
 	if (list_empty(&resumed->active))
@@ -152,9 +153,9 @@ static struct line *next_line(struct schedule *q)
 	return q->turn++ % (RESUMPTIONS_A_FULL + 1) == RESUMPTIONS_A_FULL ? full : resumed;
 }
 
-static struct tls_session *next_session(struct schedule *q)
+static struct tls_session *next_session(struct schedule *q, bool signer_keeps_up)
 {
-	struct line *l = next_line(q);
+	struct line *l = next_line(q, signer_keeps_up);
 
 	if (l == NULL)
 		return NULL;
@@ -180,7 +181,10 @@ void schedule_run(struct tls_worker *w)
 		       w->shard->now_us)
 		shed(w, tls_shed_late);
 	while (q->waiting > 0 && (thread = free_thread(w)) >= 0) {
-		struct tls_session *s = next_session(q);
+		unsigned signing = atomic_load(&w->tls->threads[thread].signing);
+		struct tls_session *s = next_session(q, signing < SIGNING);
+		if (s == NULL)
+			break;
 		s->thread = (unsigned)thread;
 		if (!session_submit(s)) {
 			conn_over(s->conn, CONN_END_BUSY);

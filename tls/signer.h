@@ -23,7 +23,7 @@ struct signer;
 struct tls_session;
 
 enum {
-	SIGNER_SLOTS = 256, /* signatures asked for at a time, a thread */
+	SIGNER_SLOTS = 768, /* signatures asked for at a time, a thread: those of 64 workers */
 	SIGNER_PATIENCE_MS = 2000,
 };
 

@@ -463,6 +463,37 @@ static void a_resumption_needs_no_signer(void **state)
 	end(&w);
 }
 
+static void a_signer_that_hangs_holds_up_no_resumption(void **state)
+{
+	static struct side s[3 * GATHERED];
+	struct side again = {0};
+	struct world w;
+
+	start(&w, RIGHT, false);
+	open_sides(&w, s, 1, TLS1_3_VERSION);
+	shake(&w, s, 1);
+	SSL_SESSION *session = SSL_get1_session(s[0].client);
+	close_sides(&w, s, 1);
+	atomic_store(&w.manner, SILENT);
+	open_sides(&w, s, 3 * GATHERED, TLS1_3_VERSION);
+	wait_until_asked(&w, s, 2 * GATHERED);
+	bench_turn(&w.bench, s, 3 * GATHERED);
+	assert_in_range(atomic_load(&w.bench.tls->threads[0].signing), 2 * GATHERED,
+			2 * GATHERED + 8);
+	assert_true(schedule_waiting(w.bench.worker->schedule) >= GATHERED - 8);
+	bench_open_side(&w.bench, &again,
+			bench_client(&w.bench, TLS1_3_VERSION, "mx.test", session));
+	shake(&w, &again, 1);
+	assert_true(again.secured);
+	assert_int_equal(count(&w, tls_signer_failed), 0);
+	close_sides(&w, &again, 1);
+	atomic_store(&w.manner, RIGHT);
+	shake(&w, s, 3 * GATHERED);
+	close_sides(&w, s, 3 * GATHERED);
+	SSL_SESSION_free(session);
+	end(&w);
+}
+
 static void an_answer_that_is_too_late_is_none(void **state)
 {
 	struct world w;
@@ -562,6 +593,7 @@ int main(void)
 		cmocka_unit_test(the_end_of_the_gateway_ends_what_waits),
 		cmocka_unit_test(a_key_that_the_signer_lacks_fails_its_handshakes_until_it_has_it),
 		cmocka_unit_test(a_resumption_needs_no_signer),
+		cmocka_unit_test(a_signer_that_hangs_holds_up_no_resumption),
 		cmocka_unit_test(an_answer_that_is_too_late_is_none),
 		cmocka_unit_test(certificates_of_the_directory_need_no_keys_there),
 		cmocka_unit_test(the_signer_signs_nothing_but_handshakes),

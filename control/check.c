@@ -469,7 +469,8 @@ static void check_tls_files(const struct check *k)
 		snprintf(path, sizeof(path), "tls.certificates.%u.chain", i);
 		check_readable(k, path, c->chain, "");
 		snprintf(path, sizeof(path), "tls.certificates.%u.key", i);
-		check_readable(k, path, c->key, "");
+		if (t->signer.socket[0] == '\0')
+			check_readable(k, path, c->key, "");
 		snprintf(path, sizeof(path), "tls.certificates.%u.ocsp", i);
 		if (c->ocsp[0] != '\0')
 			check_readable(k, path, c->ocsp, "");

@@ -162,12 +162,16 @@ struct config_certificate {
 	unsigned name_count;
 };
 
+enum config_suite { CONFIG_SUITE_AES_256_GCM, CONFIG_SUITE_AES_128_GCM, CONFIG_SUITE_CHACHA20 };
+enum config_group { CONFIG_GROUP_X25519, CONFIG_GROUP_P256, CONFIG_GROUP_P384 };
+
 struct config_tls {
 	uint64_t threads;
 	struct config_certificate certificate[CONFIG_CERTIFICATES];
 	unsigned certificate_count;
 	char certificate_directory[CONFIG_PATH_BYTES]; /* "": none */
 	enum config_tls_minimum minimum;
+	uint32_t suites, groups; /* bits 1 << enum config_suite, config_group */
 	struct {
 		char secret[CONFIG_PATH_BYTES]; /* "": a random one at each start */
 		uint64_t lifetime_us;
@@ -176,6 +180,9 @@ struct config_tls {
 		struct config_rate per_network, per_name;
 		uint64_t queue, deadline_us;
 	} handshakes;
+	struct {
+		char socket[CONFIG_SOCKET_BYTES]; /* "": keys are read from their files */
+	} signer;
 	char client_ca[CONFIG_PATH_BYTES]; /* "": clients are not asked for certificates */
 };
 

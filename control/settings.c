@@ -5,13 +5,50 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { QUEUE_ENTRIES = 1 << 20 };
+enum {
+	QUEUE_ENTRIES = 1 << 20,
+	DIRECTORY_ENTRY = 6400, /* octets of one certificate: perf-certificates */
+	DIRECTORY_LEAST = 256,
+	DIRECTORY_MOST = 16384,
+};
 
 /* Clients spread over the workers: each gives its share. */
 static struct tls_rate share(const struct config_rate *r, unsigned workers)
 {
 	return (struct tls_rate){.count = r->count, .per_us = r->per_us * workers};
 }
+
+/* An eighth of OpenSSL's memory (gateway.c), over all threads. */
+static unsigned directory_entries(const struct config *c)
+{
+	uint64_t n = c->dataplane.memory * 3 / 8 / 8 / DIRECTORY_ENTRY / c->tls.threads;
+
+	return (unsigned)(n < DIRECTORY_LEAST  ? DIRECTORY_LEAST
+			  : n > DIRECTORY_MOST ? DIRECTORY_MOST
+					       : n);
+}
+
+static uint32_t masked(uint32_t from, const uint8_t *names, unsigned n)
+{
+	uint32_t to = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if ((from & 1u << names[i]) != 0)
+			to |= 1u << i;
+	return to;
+}
+
+static const uint8_t suites[TLS_SUITES] = {
+	[TLS_SUITE_AES_256_GCM] = CONFIG_SUITE_AES_256_GCM,
+	[TLS_SUITE_AES_128_GCM] = CONFIG_SUITE_AES_128_GCM,
+	[TLS_SUITE_CHACHA20] = CONFIG_SUITE_CHACHA20,
+};
+
+static const uint8_t groups[TLS_GROUPS] = {
+	[TLS_GROUP_X25519] = CONFIG_GROUP_X25519,
+	[TLS_GROUP_P256] = CONFIG_GROUP_P256,
+	[TLS_GROUP_P384] = CONFIG_GROUP_P384,
+};
 
 void settings_tls(const struct config *c, struct tls_settings *out)
 {
@@ -31,10 +68,14 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.certificates = out->certificate,
 		.n_certificates = c->tls.certificate_count,
 		.directory = c->tls.certificate_directory,
+		.directory_entries = directory_entries(c),
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
+		.suites = masked(c->tls.suites, suites, TLS_SUITES),
+		.groups = masked(c->tls.groups, groups, TLS_GROUPS),
 		.ticket_secret = c->tls.tickets.secret,
 		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,
 		.client_ca = c->tls.client_ca,
+		.signer = c->tls.signer.socket,
 		.budget =
 			{
 				.per_network = share(&c->tls.handshakes.per_network,

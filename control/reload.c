@@ -128,7 +128,16 @@ static int reload_tls(struct gateway *g, const struct config *c, char *error, si
 	return rc;
 }
 
-static void apply(struct gateway *g, const struct config *c, struct limits *l)
+static int reload_backends(struct gateway *g, const struct config *c, struct chain **next,
+			   char *error, size_t error_bytes)
+{
+	struct auth_config ac;
+
+	settings_auth(c, &ac);
+	return auth_prepare_backends(g->env.auth, &ac, next, error, error_bytes);
+}
+
+static void apply(struct gateway *g, const struct config *c, struct limits *l, struct chain *next)
 {
 	struct auth_config ac;
 
@@ -137,6 +146,7 @@ static void apply(struct gateway *g, const struct config *c, struct limits *l)
 		record_file_reopen(g->record_file);
 	settings_auth(c, &ac);
 	auth_set_rates(g->env.auth, &ac.per_address, &ac.per_user);
+	auth_take_backends(g->env.auth, next);
 	settings_smtp(c, &l->smtp);
 	settings_relay(c, &l->relay);
 	atomic_store(&l->units, g->n_units);
@@ -156,8 +166,12 @@ static json_t *reload_checked(struct gateway *g, const struct config *fresh, str
 	*merged = g->config;
 	config_compare(merged, fresh, note_key, &k);
 	config_take(merged, fresh);
-	int rc = l != NULL ? reload_tls(g, merged, error, sizeof(error)) : -ENOMEM;
+	struct chain *next = NULL;
+	int rc = l != NULL ? reload_backends(g, merged, &next, error, sizeof(error)) : -ENOMEM;
+	if (rc == 0)
+		rc = reload_tls(g, merged, error, sizeof(error));
 	if (rc < 0) {
+		auth_drop_backends(g->env.auth, next);
 		json_decref(k.applied);
 		json_decref(k.needs_restart);
 		if (l == NULL)
@@ -165,7 +179,7 @@ static json_t *reload_checked(struct gateway *g, const struct config *fresh, str
 		free(l);
 		return refused(json_pack("[s]", error));
 	}
-	apply(g, merged, l);
+	apply(g, merged, l, next);
 	config_take(&g->config, merged);
 	log_info("control",
 		 "configuration reloaded: %zu keys changed, %zu need a restart, %d certificates "

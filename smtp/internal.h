@@ -127,6 +127,7 @@ struct smtp_session {
 	char mechanism[24];       /* of the last AUTH */
 	char helo[256];
 	char user[AUTH_USER_BYTES];
+	struct auth_identity *identity; /* what a back end says of him; NULL: the users file does */
 	uint64_t inside[SMTP_SUBJECTS]; /* counts that hold this session; 0: none */
 	struct list sending;            /* in worker->sending while data comes */
 	uint8_t place;                  /* of its sender then */

@@ -62,7 +62,7 @@ const char *session_tenant(const struct smtp_session *s)
 {
 	const char *tenant, *addresses;
 
-	auth_attributes(s->worker->env.auth, s->user, &tenant, &addresses);
+	auth_attributes(s->worker->env.auth, s->user, s->identity, &tenant, &addresses);
 	return tenant;
 }
 

@@ -262,7 +262,7 @@ static enum backend_answer bind_entry(struct link *l, struct backend_question *q
 				      struct identity_draft *d)
 {
 	if (!read_entry(l->service, entry, l->b, d)) {
-		snprintf(q->why, sizeof(q->why), "%.60s: %.64s or %.20s holds what cannot be one",
+		snprintf(q->why, sizeof(q->why), "%.60s: %.30s or %.20s holds what cannot be one",
 			 l->b->url, l->b->user_field, l->b->tenant_field);
 		return BACKEND_MALFORMED;
 	}

@@ -13,7 +13,8 @@ packages="
     libnet-ssleay-perl libauthen-sasl-perl libio-socket-ssl-perl libio-socket-inet6-perl
 "
 [ "${1:-}" != full ] || packages="$packages sslscan testssl.sh mutt s-nail libsasl2-modules
-    git-email libmailtools-perl libemail-valid-perl"
+    git-email libmailtools-perl libemail-valid-perl
+    libexttextcat-2.0-0 liblua5.4-0 libsodium23 libstemmer0d libltdl7 libodbc2 libwrap0"
 # where there is no npm yet
 [ "${1:-}" != full ] || command -v npm >/dev/null || packages="$packages nodejs npm"
 missing=""

@@ -94,12 +94,30 @@ static const char *value_of(const struct dovecot_line *l, unsigned i, const char
 	return l->field[i].text + n + 1;
 }
 
+/* A right password that opens nothing here; of one that a proxy passes on nobody has looked at the
+ * password yet. */
+static bool barred(const struct dovecot_line *l)
+{
+	static const char *const words[] = {"nologin", "proxy", "proxy_maybe", "nopassword"};
+
+	for (unsigned i = 2; i < l->n; i++) {
+		size_t n = strcspn(l->field[i].text, "=");
+		for (unsigned k = 0; k < sizeof(words) / sizeof(words[0]); k++) {
+			if (strlen(words[k]) == n && memcmp(l->field[i].text, words[k], n) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 static enum backend_answer accepted(const struct dovecot_line *l, const struct auth_backend *b,
 				    struct identity_draft *d)
 {
 	const char *v;
 	size_t n;
 
+	if (barred(l))
+		return BACKEND_WRONG;
 	for (unsigned i = 2; i < l->n; i++) {
 		bool good = true;
 		if ((v = value_of(l, i, "user", &n)) != NULL)

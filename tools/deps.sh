@@ -14,7 +14,7 @@ packages="
 "
 [ "${1:-}" != full ] || packages="$packages sslscan testssl.sh mutt s-nail libsasl2-modules
     git-email libmailtools-perl libemail-valid-perl
-    libexttextcat-2.0-0 liblua5.4-0 libsodium23 libstemmer0d libltdl7 libodbc2 libwrap0"
+    libapparmor1 libltdl7 libsodium23 libunwind8 libwrap0"
 # where there is no npm yet
 [ "${1:-}" != full ] || command -v npm >/dev/null || packages="$packages nodejs npm"
 missing=""

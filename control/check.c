@@ -49,12 +49,13 @@ static void check_listeners(const struct check *k)
 		for (unsigned j = 0; j < i; j++) {
 			if (c->listener[i].port == c->listener[j].port)
 				check_fault_at(k, "listeners.%u.port", i,
-					 "port %" PRIu64 " is already taken by listener \"%.100s\"",
-					 c->listener[i].port, c->listener[j].name);
+					       "port %" PRIu64
+					       " is already taken by listener \"%.100s\"",
+					       c->listener[i].port, c->listener[j].name);
 			if (strcmp(c->listener[i].name, c->listener[j].name) == 0)
 				check_fault_at(k, "listeners.%u.name", i,
-					 "\"%.100s\" is already the name of another listener",
-					 c->listener[i].name);
+					       "\"%.100s\" is already the name of another listener",
+					       c->listener[i].name);
 		}
 	}
 }
@@ -155,7 +156,7 @@ static void check_routers(const struct check *k, unsigned port)
 		snprintf(path, sizeof(path), "dataplane.ports.%u.routes.%u.via", port, i);
 		if (r->via.family != r->to.addr.family)
 			check_fault(k, path, "%s is not of the family of its destinations",
-			      addr_text(&r->via, text));
+				    addr_text(&r->via, text));
 		else
 			check_router(k, p, &r->via, path);
 	}
@@ -171,7 +172,7 @@ static void check_ports(const struct check *k)
 		for (unsigned j = 0; j < i; j++)
 			if (strcmp(p->device, d->port[j].device) == 0)
 				check_fault_at(k, "dataplane.ports.%u.device", i,
-					 "the device is already used by ports[%u]", j);
+					       "the device is already used by ports[%u]", j);
 		for (unsigned j = 0; j < p->address_count; j++) {
 			const char *why = interface_fault(&p->address[j]);
 			if (why == NULL && address_taken(k, i, j))
@@ -180,7 +181,7 @@ static void check_ports(const struct check *k)
 				continue;
 			snprintf(path, sizeof(path), "dataplane.ports.%u.addresses.%u", i, j);
 			check_fault(k, path, "%s/%u %s", addr_text(&p->address[j].addr, text),
-			      p->address[j].bits, why);
+				    p->address[j].bits, why);
 		}
 		check_routers(k, i);
 	}
@@ -197,11 +198,11 @@ static void check_memory(const struct check *k)
 	uint64_t room = d->worker_count * (uint64_t)CONFIG_WORKER_MIN_BYTES;
 	uint64_t fit = d->memory > room ? (d->memory - room) / CONFIG_SESSION_MIN_BYTES : 0;
 	check_fault(k, "dataplane.memory",
-	      "%" PRIu64 "M is too small: %" PRIu64
-	      " sessions and %u workers need at least %" PRIu64
-	      "M; with this memory limits.sessions may be %" PRIu64,
-	      d->memory >> 20, d->limits.sessions, d->worker_count, (need + (1 << 20) - 1) >> 20,
-	      fit);
+		    "%" PRIu64 "M is too small: %" PRIu64
+		    " sessions and %u workers need at least %" PRIu64
+		    "M; with this memory limits.sessions may be %" PRIu64,
+		    d->memory >> 20, d->limits.sessions, d->worker_count,
+		    (need + (1 << 20) - 1) >> 20, fit);
 }
 
 static void check_tcp(const struct check *k)
@@ -210,9 +211,10 @@ static void check_tcp(const struct check *k)
 
 	if ((t->trace_events & (t->trace_events - 1)) != 0)
 		check_fault(k, "dataplane.tcp.trace_events", "%" PRIu64 " is not a power of two",
-		      t->trace_events);
+			    t->trace_events);
 	if (t->keepalive_us != 0 && t->keepalive_us < 1000000)
-		check_fault(k, "dataplane.tcp.keepalive", "a pause of at least 1s is needed, or 0s");
+		check_fault(k, "dataplane.tcp.keepalive",
+			    "a pause of at least 1s is needed, or 0s");
 }
 
 static void check_workers(const struct check *k)
@@ -223,7 +225,7 @@ static void check_workers(const struct check *k)
 		for (unsigned j = 0; j < i; j++)
 			if (d->worker[i] == d->worker[j])
 				check_fault_at(k, "dataplane.workers.%u", i,
-					 "core %" PRIu64 " is written twice", d->worker[i]);
+					       "core %" PRIu64 " is written twice", d->worker[i]);
 }
 
 static void check_cores(const struct check *k)
@@ -235,8 +237,9 @@ static void check_cores(const struct check *k)
 		return;
 	unsigned have = (unsigned)CPU_COUNT(&cores);
 	if (d->worker_count > have)
-		check_fault(k, "dataplane.workers", "%u workers, but this process may use only %u cores",
-		      d->worker_count, have);
+		check_fault(k, "dataplane.workers",
+			    "%u workers, but this process may use only %u cores", d->worker_count,
+			    have);
 	for (unsigned i = 0; i < d->worker_count; i++) {
 		if (d->worker[i] < CPU_SETSIZE && CPU_ISSET(d->worker[i], &cores))
 			continue;
@@ -247,8 +250,8 @@ static void check_cores(const struct check *k)
 				n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%u",
 						      n > 0 ? ", " : "", core);
 		check_fault_at(k, "dataplane.workers.%u", i,
-			 "core %" PRIu64 " does not exist or may not be used; there are: %s",
-			 d->worker[i], list);
+			       "core %" PRIu64 " does not exist or may not be used; there are: %s",
+			       d->worker[i], list);
 	}
 }
 
@@ -269,9 +272,10 @@ static void check_hops(const struct check *k, unsigned pool)
 			if (addr_equal(&h->address, &p->next_hop[j].address) &&
 			    h->port == p->next_hop[j].port)
 				check_fault(k, path, "%s port %" PRIu64 " is written twice", text,
-				      h->port);
+					    h->port);
 		if (h->tls == CONFIG_HOP_TLS_REQUIRED && h->name[0] == '\0')
-			check_fault(k, path, "tls: required needs the name that its certificate shows");
+			check_fault(k, path,
+				    "tls: required needs the name that its certificate shows");
 	}
 }
 
@@ -304,8 +308,8 @@ static void check_certificates(const struct check *k)
 			snprintf(path, sizeof(path), "tls.certificates.%u.names.%u", i, j);
 			if (!certificate_name(c->name[j]))
 				check_fault(k, path,
-				      "\"%.100s\" is not a host name; \"*.\" may be in front",
-				      c->name[j]);
+					    "\"%.100s\" is not a host name; \"*.\" may be in front",
+					    c->name[j]);
 		}
 	}
 }
@@ -317,7 +321,8 @@ static void check_relay(const struct check *k)
 	for (unsigned i = 0; i < r->pool_count; i++) {
 		check_hops(k, i);
 		if (r->pool[i].retry.first_us > r->pool[i].retry.max_us)
-			check_fault_at(k, "relay.pools.%u.retry.first", i, "is longer than retry.max");
+			check_fault_at(k, "relay.pools.%u.retry.first", i,
+				       "is longer than retry.max");
 	}
 	for (unsigned i = 0; i < r->route_count; i++) {
 		bool known = false;
@@ -325,15 +330,14 @@ static void check_relay(const struct check *k)
 			known |= strcmp(r->route[i].pool, r->pool[j].name) == 0;
 		if (!known)
 			check_fault_at(k, "relay.routes.%u.pool", i, "there is no pool \"%.100s\"",
-				 r->route[i].pool);
+				       r->route[i].pool);
 		if (strcmp(r->route[i].match, "*") != 0)
 			check_fault_at(k, "relay.routes.%u.match", i,
-				 "only \"*\" is available in this version");
+				       "only \"*\" is available in this version");
 	}
 }
 
-void check_readable(const struct check *k, const char *path, const char *file,
-			   const char *remedy)
+void check_readable(const struct check *k, const char *path, const char *file, const char *remedy)
 {
 	if (faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0)
 		check_fault(k, path, "%.250s cannot be read: %s%s", file, strerror(errno), remedy);
@@ -342,7 +346,8 @@ void check_readable(const struct check *k, const char *path, const char *file,
 static void check_directory(const struct check *k, const char *path, const char *directory)
 {
 	if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) != 0)
-		check_fault(k, path, "directory %.250s is not writable: %s", directory, strerror(errno));
+		check_fault(k, path, "directory %.250s is not writable: %s", directory,
+			    strerror(errno));
 }
 
 /* Lists of names are kept with commas between them. */
@@ -355,7 +360,7 @@ static void check_class_names(const struct check *k, unsigned class, const char 
 		snprintf(path, sizeof(path), "limits.%u.%s.%u", class, key, i);
 		if (strpbrk(names[i], ", ") != NULL)
 			check_fault(k, path, "\"%.60s\" is not a name: it holds a comma or a space",
-			      names[i]);
+				    names[i]);
 	}
 }
 

@@ -111,8 +111,8 @@ static void check_scram_beside(const struct check *k)
 static void check_backends(const struct check *k)
 {
 	const struct config_auth *a = &k->c->auth;
-	const uint32_t of_file = 1u << CONFIG_AUTH_SCRAM | 1u << CONFIG_AUTH_SCRAM_PLUS |
-				 1u << CONFIG_AUTH_EXTERNAL;
+	const uint32_t of_file =
+		1u << CONFIG_AUTH_SCRAM | 1u << CONFIG_AUTH_SCRAM_PLUS | 1u << CONFIG_AUTH_EXTERNAL;
 	unsigned users = 0;
 
 	for (unsigned i = 0; i < a->backend_count; i++) {
@@ -150,8 +150,9 @@ void check_auth(const struct check *k)
 		check_fault(k, "auth.mechanisms", "OAUTHBEARER and XOAUTH2 need auth.oauth.issuer");
 	if (a->oauth.audience[0] == '\0')
 		check_fault(k, "auth.mechanisms",
-		      "OAUTHBEARER and XOAUTH2 need auth.oauth.audience: tokens for other services "
-		      "must not open this one");
+			    "OAUTHBEARER and XOAUTH2 need auth.oauth.audience: tokens for other "
+			    "services "
+			    "must not open this one");
 }
 
 void check_auth_files(const struct check *k)

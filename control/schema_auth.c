@@ -42,8 +42,7 @@ static const struct schema_choice backend_format_choices[] = {
 static const struct schema_row backend_rows[] = {
 	{"type", SCHEMA_CHOICE, FIELD(config_backend, type), .choices = backend_choices,
 	 .required = true, .help = "users is the place of the users file"},
-	{"name", SCHEMA_TEXT, FIELD(config_backend, name),
-	 .help = "in the log; default: its type"},
+	{"name", SCHEMA_TEXT, FIELD(config_backend, name), .help = "in the log; default: its type"},
 	{"timeout", SCHEMA_TIME, FIELD(config_backend, timeout_us), RANGE(MS(100), SECONDS(10)),
 	 .preset = "5s", .help = "of one login; then 454, and the client tries again"},
 	{"connections", SCHEMA_NUMBER, FIELD(config_backend, connections), RANGE(1, 32),

@@ -71,8 +71,7 @@ static void backend_settings(const struct config_backend *from, struct auth_back
 	to->cache_s = (uint32_t)(from->cache_us / 1000000);
 	to->connections = (uint32_t)from->connections;
 	to->form = from->format == CONFIG_BACKEND_FORM;
-	to->tls = from->tls == CONFIG_BACKEND_TLS_REQUIRED &&
-		  strncmp(from->url, "ldap://", 7) == 0;
+	to->tls = from->tls == CONFIG_BACKEND_TLS_REQUIRED && strncmp(from->url, "ldap://", 7) == 0;
 	snprintf(to->name, sizeof(to->name), "%s",
 		 from->name[0] != '\0' ? from->name : names[from->type]);
 	snprintf(to->url, sizeof(to->url), "%s", dovecot ? from->socket : from->url);

@@ -50,8 +50,8 @@ struct auth_config {
 	/* In the order they are asked; none: the users file alone. */
 	struct auth_backend backends[AUTH_BACKENDS];
 	unsigned n_backends;
-	unsigned threads;          /* default 1 */
-	unsigned queue;            /* checks waiting in all, and as many for back ends; default 256 */
+	unsigned threads; /* default 1 */
+	unsigned queue;   /* checks waiting in all, and as many for back ends; default 256 */
 	unsigned queue_per_source; /* default 8 */
 	unsigned queue_per_user;   /* default 8 */
 	unsigned followers;        /* checks of a worker that wait for an equal one; default 4096 */
@@ -99,10 +99,10 @@ struct auth_request {
 	struct users *users;           /* a reference: the snapshot of the check */
 	const struct user *record;     /* NULL: unknown user */
 	uint64_t source_tag, user_tag; /* keyed hashes */
-	uint64_t asked_us, queued_us; /* the worker's clock; the threads' */
-	uint64_t route;               /* of the chain that it goes through */
-	uint8_t at;                   /* place in the chain */
-	bool remote, charged;         /* it begins at a back end; a guess is charged for it */
+	uint64_t asked_us, queued_us;  /* the worker's clock; the threads' */
+	uint64_t route;                /* of the chain that it goes through */
+	uint8_t at;                    /* place in the chain */
+	bool remote, charged;          /* it begins at a back end; a guess is charged for it */
 	uint8_t cache_key[32];
 	struct auth_request *next;
 	struct list link;            /* worker: in auth_client.leaders */

@@ -32,7 +32,7 @@ struct remote {
 struct chain {
 	struct auth *auth;
 	uint32_t generation;
-	unsigned n, users_at; /* users_at == n: the file is not listed */
+	unsigned n, users_at;                 /* users_at == n: the file is not listed */
 	struct remote *remote[AUTH_BACKENDS]; /* NULL: the users file */
 	atomic_uint alive;
 	atomic_bool stopping;
@@ -111,8 +111,8 @@ static struct remote *remote_create(struct chain *c, const struct auth_backend *
 	b->chain = c;
 	pthread_cond_init(&b->work, NULL);
 	b->queue = fairq_create(c->auth->c.queue);
-	if (b->queue != NULL && (spec->password_file[0] == '\0' ||
-				 read_secret(&b->spec, error, error_bytes) == 0))
+	if (b->queue != NULL &&
+	    (spec->password_file[0] == '\0' || read_secret(&b->spec, error, error_bytes) == 0))
 		return b;
 	fairq_destroy(b->queue);
 	pthread_cond_destroy(&b->work);
@@ -172,7 +172,8 @@ uint64_t chain_route(const struct chain *c)
 		route |= ROUTE_USERS_FIRST;
 	for (unsigned i = 0; i < c->n; i++) {
 		if (c->remote[i] != NULL)
-			route |= ROUTE_REMOTE | (c->remote[i]->ops->by_source ? ROUTE_BY_SOURCE : 0);
+			route |=
+				ROUTE_REMOTE | (c->remote[i]->ops->by_source ? ROUTE_BY_SOURCE : 0);
 	}
 	return route;
 }
@@ -257,7 +258,7 @@ static void conclude(struct remote *b, struct auth_request *r, enum backend_answ
 }
 
 /* Asks without the lock, which is held before and after. */
-static void put_question(struct remote *b, void *link, struct auth_request *r)
+static void put_question(struct remote *b, void **link, struct auth_request *r)
 {
 	struct auth *a = b->chain->auth;
 	struct backend_question q = {
@@ -271,16 +272,18 @@ static void put_question(struct remote *b, void *link, struct auth_request *r)
 	struct identity_draft d = {};
 
 	pthread_mutex_unlock(&a->lock);
-	enum backend_answer answer = link != NULL ? b->ops->ask(link, &q, &d) : BACKEND_OUTAGE;
+	if (*link == NULL)
+		*link = b->ops->open(&b->spec);
+	enum backend_answer answer = *link != NULL ? b->ops->ask(*link, &q, &d) : BACKEND_OUTAGE;
 	if (d.user[0] == '\0')
 		snprintf(d.user, sizeof(d.user), "%s", r->user);
 	pthread_mutex_lock(&a->lock);
 	if (!atomic_load_explicit(&b->chain->stopping, memory_order_relaxed))
-		note_state(b, answer, link != NULL ? q.why : "out of memory");
+		note_state(b, answer, *link != NULL ? q.why : "out of memory");
 	conclude(b, r, answer, &d);
 }
 
-static void serve(struct remote *b, void *link, struct auth_request *r)
+static void serve(struct remote *b, void **link, struct auth_request *r)
 {
 	struct auth *a = b->chain->auth;
 	uint64_t now = backend_now_us();
@@ -299,14 +302,14 @@ static void *remote_thread(void *arg)
 {
 	struct remote *b = arg;
 	struct chain *c = b->chain;
-	void *link = b->ops->open(&b->spec);
+	void *link = NULL; /* until the first question */
 
 	setpriority(PRIO_PROCESS, 0, NICE);
 	pthread_mutex_lock(&c->auth->lock);
 	while (!atomic_load_explicit(&c->stopping, memory_order_relaxed)) {
 		struct auth_request *r = fairq_pop(b->queue);
 		if (r != NULL)
-			serve(b, link, r);
+			serve(b, &link, r);
 		else
 			pthread_cond_wait(&b->work, &c->auth->lock);
 	}

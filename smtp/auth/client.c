@@ -92,7 +92,6 @@ struct basis {
 	uint8_t record_id[USERS_RECORD_ID_BYTES];
 	uint64_t route; /* 0: the record decides */
 	struct ip_addr source;
-	char listener[64];
 };
 
 static void basis_of(const struct auth_request *r, const struct user *u, struct basis *b)
@@ -108,22 +107,25 @@ static void basis_of(const struct auth_request *r, const struct user *u, struct 
 		return;
 	b->source.family = r->source.family;
 	memcpy(b->source.byte, r->source.byte, sizeof(b->source.byte));
-	if (r->listener != NULL)
-		strncpy(b->listener, r->listener, sizeof(b->listener) - 1);
 }
 
 /* Lengths before contents: no two different checks give the same octets. */
 static bool make_cache_key(struct auth_client *c, struct auth_request *r, const struct user *u)
 {
+	bool by_source = r->remote && (r->route & ROUTE_BY_SOURCE) != 0;
+	const char *listener = by_source && r->listener != NULL ? r->listener : "";
+	uint32_t lengths[3] = {(uint32_t)strlen(r->user), (uint32_t)strlen(r->password),
+			       (uint32_t)strlen(listener)};
 	struct basis b;
-	basis_of(r, u, &b);
-	uint32_t lengths[2] = {(uint32_t)strlen(r->user), (uint32_t)strlen(r->password)};
 	size_t n = 0;
+
+	basis_of(r, u, &b);
 
 	return EVP_MAC_init(c->mac, NULL, 0, NULL) == 1 &&
 	       EVP_MAC_update(c->mac, (const uint8_t *)lengths, sizeof(lengths)) == 1 &&
 	       EVP_MAC_update(c->mac, (const uint8_t *)r->user, lengths[0]) == 1 &&
 	       EVP_MAC_update(c->mac, (const uint8_t *)r->password, lengths[1]) == 1 &&
+	       EVP_MAC_update(c->mac, (const uint8_t *)listener, lengths[2]) == 1 &&
 	       EVP_MAC_update(c->mac, (const uint8_t *)&b, sizeof(b)) == 1 &&
 	       EVP_MAC_final(c->mac, r->cache_key, &n, sizeof(r->cache_key)) == 1;
 }
@@ -478,8 +480,7 @@ void auth_client_destroy(struct auth_client *c)
 			identity_unref(r->identity);
 			r->identity = NULL;
 			nap_worked(&nap);
-		}
-		else {
+		} else {
 			nap_idle(&nap);
 		}
 	}

@@ -168,8 +168,9 @@ static int exchange(struct link *l, const struct backend_question *q, struct ide
 
 	/* no-penalty: the brakes on guessing are ours, and its delays would pass for outages */
 	snprintf(id, sizeof(id), "%u", ++l->last_id);
-	int n = snprintf(request, sizeof(request), "AUTH\t%s\tPLAIN\tservice=%s\tsecured\tno-penalty\trip=%s\tresp=",
-			 id, l->b->service, addr_text(&q->source, source));
+	int n = snprintf(request, sizeof(request),
+			 "AUTH\t%s\tPLAIN\tservice=%s\tsecured\tno-penalty\trip=%s\tresp=", id,
+			 l->b->service, addr_text(&q->source, source));
 	plain(q, request + n);
 	size_t bytes = strlen(request);
 	request[bytes++] = '\n';

@@ -127,7 +127,8 @@ static bool put(struct link *l, const char *text, size_t n)
 /* application/x-www-form-urlencoded: all but the unreserved in hexadecimal */
 static bool put_field(struct link *l, const char *name, const char *value)
 {
-	bool good = (l->bytes == 0 || put(l, "&", 1)) && put(l, name, strlen(name)) && put(l, "=", 1);
+	bool good =
+		(l->bytes == 0 || put(l, "&", 1)) && put(l, name, strlen(name)) && put(l, "=", 1);
 
 	for (; good && *value != '\0'; value++) {
 		static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

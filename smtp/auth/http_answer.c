@@ -33,9 +33,10 @@ static bool addresses_of(const json_t *answer, struct identity_draft *d)
 
 bool http_answer_read(const char *text, size_t n, struct identity_draft *d)
 {
-	json_t *answer = n <= HTTP_ANSWER_MOST
-				 ? json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
-				 : NULL;
+	json_t *answer =
+		n <= HTTP_ANSWER_MOST
+			? json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
+			: NULL;
 	bool good = json_is_object(answer) && text_of(answer, "user", d, identity_set_user) &&
 		    text_of(answer, "tenant", d, identity_set_tenant) && addresses_of(answer, d);
 

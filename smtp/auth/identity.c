@@ -75,8 +75,7 @@ struct auth_identity *identity_ref(struct auth_identity *i)
 
 void identity_unref(struct auth_identity *i)
 {
-	if (i == NULL ||
-	    atomic_fetch_sub_explicit(&i->references, 1, memory_order_acq_rel) != 1)
+	if (i == NULL || atomic_fetch_sub_explicit(&i->references, 1, memory_order_acq_rel) != 1)
 		return;
 	struct auth_identity *first =
 		atomic_load_explicit(&i->graveyard->first, memory_order_relaxed);

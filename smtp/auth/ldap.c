@@ -23,7 +23,8 @@ struct link {
 	LDAP *service, *users; /* NULL: not connected */
 };
 
-/* Neither the machine's ldap.conf nor anybody's .ldaprc shall change what the configuration says. */
+/* Neither the machine's ldap.conf nor anybody's .ldaprc shall change what the configuration says.
+ */
 static void setup(void)
 {
 	setenv("LDAPNOINIT", "1", 1);
@@ -225,8 +226,7 @@ static int connect_service(struct link *l, const struct backend_question *q)
 	return code;
 }
 
-static int find(struct link *l, struct backend_question *q, const char *filter,
-		LDAPMessage **found)
+static int find(struct link *l, struct backend_question *q, const char *filter, LDAPMessage **found)
 {
 	const struct auth_backend *b = l->b;
 	bool kept = l->service != NULL;
@@ -258,8 +258,8 @@ static enum backend_answer unknown(struct link *l, struct backend_question *q)
 	return BACKEND_UNKNOWN;
 }
 
-static enum backend_answer bind_entry(struct link *l, struct backend_question *q, LDAPMessage *entry,
-				      struct identity_draft *d)
+static enum backend_answer bind_entry(struct link *l, struct backend_question *q,
+				      LDAPMessage *entry, struct identity_draft *d)
 {
 	if (!read_entry(l->service, entry, l->b, d)) {
 		snprintf(q->why, sizeof(q->why), "%.60s: %.30s or %.20s holds what cannot be one",
@@ -309,8 +309,7 @@ static enum backend_answer read_own(struct link *l, struct backend_question *q, 
 {
 	LDAPMessage *found;
 	int code = search(l->users, l->b, q, dn, LDAP_SCOPE_BASE, "(objectClass=*)", &found);
-	LDAPMessage *entry =
-		code == LDAP_SUCCESS ? ldap_first_entry(l->users, found) : NULL;
+	LDAPMessage *entry = code == LDAP_SUCCESS ? ldap_first_entry(l->users, found) : NULL;
 	enum backend_answer a = BACKEND_RIGHT;
 
 	if (entry == NULL)
@@ -347,11 +346,9 @@ static enum backend_answer ask(void *link, struct backend_question *q, struct id
 
 	if (q->password[0] == '\0')
 		return BACKEND_WRONG;
-	enum backend_answer a =
-		l->b->filter[0] != '\0' ? by_search(l, q, d) : by_template(l, q, d);
+	enum backend_answer a = l->b->filter[0] != '\0' ? by_search(l, q, d) : by_template(l, q, d);
 	/* neither connection came up */
-	if (a == BACKEND_OUTAGE && l->service == NULL && l->users == NULL &&
-	    backend_left_ms(q) > 0)
+	if (a == BACKEND_OUTAGE && l->service == NULL && l->users == NULL && backend_left_ms(q) > 0)
 		return BACKEND_UNREACHABLE;
 	return a;
 }

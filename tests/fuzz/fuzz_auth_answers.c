@@ -69,7 +69,7 @@ static void expansion(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	static void (*const of[])(struct input *in) = {dovecot, http, expansion};
+	static void (*const of[])(struct input * in) = {dovecot, http, expansion};
 	struct input in = {data, n};
 
 	of[take8(&in) % 3](&in);

@@ -357,7 +357,8 @@ static void a_full_cache_forgets_the_oldest(void **state)
 	for (unsigned i = 0; i < 6; i++)
 		assert_int_equal(cache_has(c, key[i], 11, NULL), i >= 2);
 	assert_false(cache_has(c, key[5], 1010, NULL));
-	assert_false(cache_put(c, key[0], NULL, 1000, 2000)); /* takes the place of an expired one */
+	assert_false(
+		cache_put(c, key[0], NULL, 1000, 2000)); /* takes the place of an expired one */
 	assert_true(cache_has(c, key[0], 2000, NULL));
 	cache_destroy(c);
 }

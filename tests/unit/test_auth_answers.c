@@ -69,8 +69,12 @@ static enum dovecot_greeting greeting(const char *const *lines)
 
 static void dovecot_is_greeted_in_version_1_with_plain(void **state)
 {
-	static const char *const good[] = {"VERSION\t1\t2", "MECH\tLOGIN\tplaintext",
-					   "MECH\tPLAIN\tplaintext", "SPID\t1", "COOKIE\tx", "DONE",
+	static const char *const good[] = {"VERSION\t1\t2",
+					   "MECH\tLOGIN\tplaintext",
+					   "MECH\tPLAIN\tplaintext",
+					   "SPID\t1",
+					   "COOKIE\tx",
+					   "DONE",
 					   NULL};
 	static const char *const version[] = {"VERSION\t2\t0", NULL};
 	static const char *const none[] = {"MECH\tPLAIN", "DONE", NULL};
@@ -88,9 +92,9 @@ static void dovecot_accepts_with_user_tenant_and_addresses(void **state)
 {
 	struct identity_draft d;
 
-	assert_int_equal(answer_to_7("OK\t7\tuser=carol\ttenant=acme\taddresses=a@x,@y\tother=1",
-				     &d),
-			 BACKEND_RIGHT);
+	assert_int_equal(
+		answer_to_7("OK\t7\tuser=carol\ttenant=acme\taddresses=a@x,@y\tother=1", &d),
+		BACKEND_RIGHT);
 	assert_string_equal(d.user, "carol");
 	assert_string_equal(d.tenant, "acme");
 	assert_string_equal(d.addresses, "a@x,@y");
@@ -121,8 +125,7 @@ static void dovecot_refuses_in_three_ways(void **state)
 	assert_int_equal(answer_to_7("FAIL\t7\tuser=c\tcode=pass_expired", &d), BACKEND_WRONG);
 	assert_int_equal(answer_to_7("FAIL\t7\tuser=c\tauthz", &d), BACKEND_WRONG);
 	assert_int_equal(answer_to_7("FAIL\t7\tuser=c\ttemp", &d), BACKEND_OUTAGE);
-	assert_int_equal(answer_to_7("FAIL\t7\tuser_disabled\tcode=temp_fail", &d),
-			 BACKEND_OUTAGE);
+	assert_int_equal(answer_to_7("FAIL\t7\tuser_disabled\tcode=temp_fail", &d), BACKEND_OUTAGE);
 }
 
 static void dovecots_other_lines_are_passed_over(void **state)
@@ -168,8 +171,8 @@ static void http_answers_are_objects_of_known_kinds(void **state)
 
 	assert_true(reads("{}", &d));
 	assert_true(reads("{\"tenant\":null,\"addresses\":null,\"user\":null,\"else\":[1]}", &d));
-	assert_true(reads("{\"tenant\":\"acme\",\"addresses\":[\"a@x\",\"@y\"],\"user\":\"c\"}",
-			  &d));
+	assert_true(
+		reads("{\"tenant\":\"acme\",\"addresses\":[\"a@x\",\"@y\"],\"user\":\"c\"}", &d));
 	assert_string_equal(d.user, "c");
 	assert_string_equal(d.tenant, "acme");
 	assert_string_equal(d.addresses, "a@x,@y");

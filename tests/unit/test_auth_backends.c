@@ -184,8 +184,8 @@ static void an_identity_comes_with_the_verdict_and_from_the_cache(void **state)
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(judge(f, "Anna", "right"), AUTH_OK);
 		assert_string_equal(f->r[0].user, "anna");
-		assert_true(auth_attributes(f->client, "anna", f->r[0].identity, &tenant,
-					    &addresses));
+		assert_true(
+			auth_attributes(f->client, "anna", f->r[0].identity, &tenant, &addresses));
 		assert_string_equal(tenant, "acme");
 		assert_string_equal(addresses, "a@example.net");
 		auth_identity_drop(f->r[0].identity);

@@ -23,5 +23,7 @@
 extern const struct schema_row schema_auth_rows[];
 /* schema_limits.c: an item of `limits` */
 extern const struct schema_row schema_class_rows[];
+/* schema_relay.c: `relay` */
+extern const struct schema_row schema_relay_rows[];
 
 #endif

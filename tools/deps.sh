@@ -14,6 +14,7 @@ packages="
 "
 [ "${1:-}" != full ] || packages="$packages sslscan testssl.sh mutt s-nail libsasl2-modules
     git-email libmailtools-perl libemail-valid-perl
+    libdb5.3 libevent-2.1-7 libgnutls-dane0 libicu72 libidn12 libnsl2 libpcre2-8-0 libsasl2-2
     libapparmor1 libltdl7 libsodium23 libunwind8 libwrap0"
 # where there is no npm yet
 [ "${1:-}" != full ] || command -v npm >/dev/null || packages="$packages nodejs npm"

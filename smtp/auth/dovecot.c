@@ -2,7 +2,7 @@
 #include "smtp/auth/dovecot.h"
 
 #include "smtp/auth/auth.h"
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 #include "smtp/auth/identity.h"
 
 #include <errno.h>

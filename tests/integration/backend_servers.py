@@ -1,16 +1,15 @@
 """Passwords judged by Dovecot and OpenLDAP as Debian ships them, each an instance of its own.
 
-The servers are unpacked into build/servers (tools/servers.sh) and run in the gateway's namespace,
-Dovecot with their files laid over /usr in a mount namespace of its own."""
+The servers are unpacked into the build folder and run in the gateway's namespace, Dovecot with its
+files laid over /usr in a mount namespace of its own."""
 import base64
 import os
 import signal
 import sys
 import time
 
-from harness import BUILD, HERE, PASSWORD, USER, Lab, Raw, counter, expect, main, run, wait_until
+from harness import PASSWORD, USER, Lab, Raw, counter, expect, main, run, unpacked, wait_until
 
-SERVERS = os.path.join(BUILD, "servers")
 URL, SECURE = "ldap://127.0.0.1:3890", "ldaps://127.0.0.1:3891"
 SUFFIX = "dc=example,dc=net"
 
@@ -59,12 +58,16 @@ def write(lab, name, text):
     return lab.path(name)
 
 
+def slapd():
+    return os.path.join(unpacked("slapd"), "usr", "sbin", "slapd")
+
+
 def make_directory(lab):
     os.mkdir(lab.path("ldap"), 0o700)
     run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
         "-days", "30", "-subj", "/CN=127.0.0.1", "-keyout", lab.path("ldap.key"), "-out",
         lab.path("ldap.crt"), "-addext", "subjectAltName=IP:127.0.0.1")
-    schema = os.path.join(SERVERS, "etc", "ldap", "schema")
+    schema = os.path.join(unpacked("slapd"), "etc", "ldap", "schema")
     write(lab, "slapd.conf", """
 include {s}/core.schema
 include {s}/cosine.schema
@@ -82,18 +85,19 @@ suffix "{b}"
 rootdn "cn=admin,{b}"
 rootpw adminpw
 directory {d}/ldap
-""".format(s=schema, m=os.path.join(SERVERS, "usr", "lib", "ldap"), d=lab.dir, b=SUFFIX))
+""".format(s=schema, m=os.path.join(unpacked("slapd"), "usr", "lib", "ldap"), d=lab.dir, b=SUFFIX))
     write(lab, "all.ldif", LDIF + "".join(people()))
-    run(os.path.join(SERVERS, "usr", "sbin", "slapd"), "-T", "add", "-f", lab.path("slapd.conf"),
+    run(slapd(), "-T", "add", "-f", lab.path("slapd.conf"),
         "-l", lab.path("all.ldif"), env=slapd_env())
 
 
 def slapd_env():
-    return dict(os.environ, LD_LIBRARY_PATH=os.path.join(SERVERS, "usr", "lib", "x86_64-linux-gnu"))
+    return dict(os.environ, LD_LIBRARY_PATH=os.path.join(
+        unpacked("slapd"), "usr", "lib", "x86_64-linux-gnu"))
 
 
 def start_slapd(lab):
-    p = lab.spawn(lab.gw_ns, os.path.join(SERVERS, "usr", "sbin", "slapd"), "-d", "0", "-f",
+    p = lab.spawn(lab.gw_ns, slapd(), "-d", "0", "-f",
                   lab.path("slapd.conf"), "-h", URL + " " + SECURE, log=lab.path("slapd.log"),
                   env=slapd_env())
     wait_until(lambda: ":3891 " in run("ip", "netns", "exec", lab.gw_ns, "ss", "-Hltn"),
@@ -139,7 +143,7 @@ service auth {{
 }}
 """.format(d=lab.dir))
     command = ("mount -t overlay overlay -o lowerdir=%s/usr:/usr /usr && "
-               "exec /usr/sbin/dovecot -F -c %s" % (SERVERS, lab.path("dovecot.conf")))
+               "exec /usr/sbin/dovecot -F -c %s" % (unpacked("dovecot-core"), lab.path("dovecot.conf")))
     p = lab.spawn(lab.gw_ns, "unshare", "-m", "sh", "-c", command, log=lab.path("dovecot.out"))
     wait_until(lambda: os.path.exists(lab.path("dovecot/auth-client")), what="Dovecot")
     return p
@@ -298,7 +302,7 @@ def test_a_changed_ldap_password_counts_after_the_cache(lab):
                                               "userPassword: changed")
     os.mkdir(lab.path("ldap"), 0o700)
     write(lab, "all.ldif", LDIF + global_people)
-    run(os.path.join(SERVERS, "usr", "sbin", "slapd"), "-T", "add", "-f", lab.path("slapd.conf"),
+    run(slapd(), "-T", "add", "-f", lab.path("slapd.conf"),
         "-l", lab.path("all.ldif"), env=slapd_env())
     lab.slapd = start_slapd(lab)
     wait_until(lambda: login(lab, "carol", "looking-glass").startswith("535"), 10, "its end")
@@ -342,7 +346,6 @@ def test_several_back_ends_are_asked_in_their_order(lab):
 
 
 if __name__ == "__main__":
-    run(os.path.join(HERE, "..", "..", "tools", "servers.sh"))
     settings = {"auth": {"mechanisms": ["PLAIN", "LOGIN"], "failures": {
         "delay": "0s", "per_address": "off", "per_user": "off"}},
         "limits": [{"name": "acme", "tenants": ["acme"], "tenant": {"sessions": 100}}],

@@ -1,8 +1,8 @@
 /* dovecot.c - passwords judged by Dovecot's auth socket: AUTH PLAIN with the response in it */
 #include "smtp/auth/dovecot.h"
 
-#include "smtp/auth/auth.h"
 #include "base/base64.h"
+#include "smtp/auth/auth.h"
 #include "smtp/auth/identity.h"
 
 #include <errno.h>

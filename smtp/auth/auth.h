@@ -154,6 +154,9 @@ void auth_identity_drop(struct auth_identity *identity);
 bool auth_tenant(struct auth *a, const char *user, char *tenant);
 /* Whether the users file names the user: for identities that need no secret (AUTH EXTERNAL). */
 bool auth_knows(struct auth_client *c, const char *user);
+/* How often this client has taken another users file: what the file said of a user holds while it
+ * is the same. */
+uint32_t auth_users_taken(struct auth_client *c);
 /* Calls done() of what has been judged; the number.  Every round of the worker's loop. */
 unsigned auth_poll(struct auth_client *c);
 

@@ -84,6 +84,7 @@ static void take_new_snapshot(struct auth_client *c)
 		return;
 	users_unref(c->users);
 	c->users = u;
+	c->users_taken++;
 }
 
 /* What a verdict depends on besides name and password: the user's record; for back ends the
@@ -269,6 +270,12 @@ bool auth_attributes(struct auth_client *c, const char *user, const struct auth_
 	*tenant = u != NULL && u->tenant != NULL ? u->tenant : "";
 	*addresses = u != NULL && u->addresses != NULL ? u->addresses : "";
 	return u != NULL;
+}
+
+uint32_t auth_users_taken(struct auth_client *c)
+{
+	take_new_snapshot(c);
+	return c->users_taken;
 }
 
 bool auth_knows(struct auth_client *c, const char *user)

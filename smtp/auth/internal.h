@@ -77,6 +77,7 @@ struct auth_client {
 	struct auth *auth;
 	struct shard *shard;
 	struct users *users;           /* this worker's snapshot, a reference */
+	uint32_t users_taken;          /* how often it has been another */
 	_Atomic(struct users *) inbox; /* the next one, handed over with its reference */
 	struct ring *results;
 	struct cache *cache;

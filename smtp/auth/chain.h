@@ -6,8 +6,8 @@
  * last question does, and nobody waits for them.
  *
  * Owner: struct auth.
- * Runs on: chain_prepare(), chain_discard(), chain_collect() on the control thread; chain_push()
- *          and chain_pop_waiting() under the auth threads' lock.
+ * Runs on: the control thread; chain_push(), chain_pop_waiting() and chain_retire() under the auth
+ *          threads' lock.
  * Errors: -errno with a text that names the back end and the file.
  */
 #ifndef SMTP_AUTH_CHAIN_H

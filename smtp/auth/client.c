@@ -314,13 +314,11 @@ static bool begins_remote(const struct auth_request *r, const struct user *u)
 	       ((r->route & ROUTE_USERS_FIRST) == 0 || u == NULL);
 }
 
-/* Always true. */
-static bool take_identity(struct auth_request *r, struct auth_identity *identity)
+static void take_identity(struct auth_request *r, struct auth_identity *identity)
 {
 	r->identity = identity_ref(identity);
 	if (identity != NULL)
 		memcpy(r->user, identity->user, sizeof(r->user));
-	return true;
 }
 
 /* A verdict of the file needs its record, one of a back end what it said then. */
@@ -328,8 +326,11 @@ static bool cached(struct auth_client *c, struct auth_request *r, const struct u
 {
 	void *identity;
 
-	return cache_has(c->cache, r->cache_key, c->shard->now_us, &identity) &&
-	       (identity != NULL || (u != NULL && !r->remote)) && take_identity(r, identity);
+	if (!cache_has(c->cache, r->cache_key, c->shard->now_us, &identity) ||
+	    (identity == NULL && (u == NULL || r->remote)))
+		return false;
+	take_identity(r, identity);
+	return true;
 }
 
 enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)

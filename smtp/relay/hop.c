@@ -78,10 +78,15 @@ static struct client *idle_client(const struct hop *h)
 	return NULL;
 }
 
+static bool rate_allows(const struct relay_worker *w, const struct hop *h)
+{
+	return h->next_us <= w->shard->now_us + RATE_AHEAD_US;
+}
+
 static bool may_open(const struct relay_worker *w, const struct pool *p, const struct hop *h)
 {
 	return h->failures == 0 && h->interrupted < INTERRUPTIONS && hop_usable(w, h) &&
-	       h->n_clients < p->config.connections;
+	       rate_allows(w, h) && h->n_clients < p->config.connections;
 }
 
 static bool has_idle(const struct relay_worker *w, const struct pool *p, const struct hop *h)

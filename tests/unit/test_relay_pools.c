@@ -234,6 +234,7 @@ static void a_rate_spaces_what_a_hop_is_given(void **state)
 
 	mail_options_default(&o);
 	o.relay.pools[0].hops[0].gap_us = 10 * MAIL_SECOND;
+	o.relay.pools[0].connections = 10;
 	struct bench b = bench_with(&o);
 	b.m->hold_relay = false;
 	for (unsigned i = 0; i < 4; i++)
@@ -244,6 +245,8 @@ static void a_rate_spaces_what_a_hop_is_given(void **state)
 	uint64_t took = b.m->shard->now_us - begin;
 	assert_int_equal(b.h->n_mails, 4);
 	assert_in_range(took, 15 * MAIL_SECOND, 35 * MAIL_SECOND);
+	/* nor are connections opened for what may not go yet */
+	assert_in_range(b.h->connections, 1, 2);
 	bench_end(&b);
 }
 

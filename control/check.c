@@ -1,5 +1,5 @@
 /* check.c - what a schema cannot say: values against each other and against the machine */
-#include "control/schema.h"
+#include "control/check.h"
 #include "smtp/extension.h"
 
 #include <errno.h>
@@ -9,14 +9,6 @@
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
-
-struct check {
-	const struct config *c;
-	const struct yaml_node *root;
-	const struct config_sink *sink;
-};
-
-enum { PATH_BYTES = 128 };
 
 /* "ports.0.mtu" is how the tree is walked, "ports[0].mtu" how it is shown. */
 static void shown_path(const char *path, char *shown, size_t bytes)
@@ -36,10 +28,9 @@ static void shown_path(const char *path, char *shown, size_t bytes)
 	shown[n] = '\0';
 }
 
-__attribute__((format(printf, 3, 4))) static void fault(const struct check *k, const char *path,
-							const char *fmt, ...)
+void check_fault(const struct check *k, const char *path, const char *fmt, ...)
 {
-	char what[CONFIG_ERROR_BYTES / 2], shown[PATH_BYTES];
+	char what[CONFIG_ERROR_BYTES / 2], shown[CHECK_PATH_BYTES];
 	const struct yaml_node *n = yaml_deepest(k->root, path);
 	va_list args;
 
@@ -50,13 +41,6 @@ __attribute__((format(printf, 3, 4))) static void fault(const struct check *k, c
 	config_fail(k->sink, n->line, n->column, shown, "%s", what);
 }
 
-#define fault_at(k, path_fmt, i, ...)                    \
-	do {                                             \
-		char at_[PATH_BYTES];                    \
-		snprintf(at_, sizeof(at_), path_fmt, i); \
-		fault(k, at_, __VA_ARGS__);              \
-	} while (0)
-
 static void check_listeners(const struct check *k)
 {
 	const struct config *c = k->c;
@@ -64,13 +48,14 @@ static void check_listeners(const struct check *k)
 	for (unsigned i = 0; i < c->listener_count; i++) {
 		for (unsigned j = 0; j < i; j++) {
 			if (c->listener[i].port == c->listener[j].port)
-				fault_at(k, "listeners.%u.port", i,
-					 "port %" PRIu64 " is already taken by listener \"%.100s\"",
-					 c->listener[i].port, c->listener[j].name);
+				check_fault_at(k, "listeners.%u.port", i,
+					       "port %" PRIu64
+					       " is already taken by listener \"%.100s\"",
+					       c->listener[i].port, c->listener[j].name);
 			if (strcmp(c->listener[i].name, c->listener[j].name) == 0)
-				fault_at(k, "listeners.%u.name", i,
-					 "\"%.100s\" is already the name of another listener",
-					 c->listener[i].name);
+				check_fault_at(k, "listeners.%u.name", i,
+					       "\"%.100s\" is already the name of another listener",
+					       c->listener[i].name);
 		}
 	}
 }
@@ -152,15 +137,15 @@ static void check_router(const struct check *k, const struct config_port *p,
 	}
 	addr_text(router, text);
 	if (own)
-		fault(k, path, "%s is an address of this port itself", text);
+		check_fault(k, path, "%s is an address of this port itself", text);
 	else if (!inside)
-		fault(k, path, "%s is inside none of this port's prefixes", text);
+		check_fault(k, path, "%s is inside none of this port's prefixes", text);
 }
 
 static void check_routers(const struct check *k, unsigned port)
 {
 	const struct config_port *p = &k->c->dataplane.port[port];
-	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
+	char path[CHECK_PATH_BYTES], text[ADDR_TEXT_BYTES];
 
 	for (unsigned i = 0; i < p->gateway_count; i++) {
 		snprintf(path, sizeof(path), "dataplane.ports.%u.gateways.%u", port, i);
@@ -170,8 +155,8 @@ static void check_routers(const struct check *k, unsigned port)
 		const struct config_static_route *r = &p->static_route[i];
 		snprintf(path, sizeof(path), "dataplane.ports.%u.routes.%u.via", port, i);
 		if (r->via.family != r->to.addr.family)
-			fault(k, path, "%s is not of the family of its destinations",
-			      addr_text(&r->via, text));
+			check_fault(k, path, "%s is not of the family of its destinations",
+				    addr_text(&r->via, text));
 		else
 			check_router(k, p, &r->via, path);
 	}
@@ -180,14 +165,14 @@ static void check_routers(const struct check *k, unsigned port)
 static void check_ports(const struct check *k)
 {
 	const struct config_dataplane *d = &k->c->dataplane;
-	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
+	char path[CHECK_PATH_BYTES], text[ADDR_TEXT_BYTES];
 
 	for (unsigned i = 0; i < d->port_count; i++) {
 		const struct config_port *p = &d->port[i];
 		for (unsigned j = 0; j < i; j++)
 			if (strcmp(p->device, d->port[j].device) == 0)
-				fault_at(k, "dataplane.ports.%u.device", i,
-					 "the device is already used by ports[%u]", j);
+				check_fault_at(k, "dataplane.ports.%u.device", i,
+					       "the device is already used by ports[%u]", j);
 		for (unsigned j = 0; j < p->address_count; j++) {
 			const char *why = interface_fault(&p->address[j]);
 			if (why == NULL && address_taken(k, i, j))
@@ -195,8 +180,8 @@ static void check_ports(const struct check *k)
 			if (why == NULL)
 				continue;
 			snprintf(path, sizeof(path), "dataplane.ports.%u.addresses.%u", i, j);
-			fault(k, path, "%s/%u %s", addr_text(&p->address[j].addr, text),
-			      p->address[j].bits, why);
+			check_fault(k, path, "%s/%u %s", addr_text(&p->address[j].addr, text),
+				    p->address[j].bits, why);
 		}
 		check_routers(k, i);
 	}
@@ -212,12 +197,12 @@ static void check_memory(const struct check *k)
 		return;
 	uint64_t room = d->worker_count * (uint64_t)CONFIG_WORKER_MIN_BYTES;
 	uint64_t fit = d->memory > room ? (d->memory - room) / CONFIG_SESSION_MIN_BYTES : 0;
-	fault(k, "dataplane.memory",
-	      "%" PRIu64 "M is too small: %" PRIu64
-	      " sessions and %u workers need at least %" PRIu64
-	      "M; with this memory limits.sessions may be %" PRIu64,
-	      d->memory >> 20, d->limits.sessions, d->worker_count, (need + (1 << 20) - 1) >> 20,
-	      fit);
+	check_fault(k, "dataplane.memory",
+		    "%" PRIu64 "M is too small: %" PRIu64
+		    " sessions and %u workers need at least %" PRIu64
+		    "M; with this memory limits.sessions may be %" PRIu64,
+		    d->memory >> 20, d->limits.sessions, d->worker_count,
+		    (need + (1 << 20) - 1) >> 20, fit);
 }
 
 static void check_tcp(const struct check *k)
@@ -225,10 +210,11 @@ static void check_tcp(const struct check *k)
 	const struct config_tcp *t = &k->c->dataplane.tcp;
 
 	if ((t->trace_events & (t->trace_events - 1)) != 0)
-		fault(k, "dataplane.tcp.trace_events", "%" PRIu64 " is not a power of two",
-		      t->trace_events);
+		check_fault(k, "dataplane.tcp.trace_events", "%" PRIu64 " is not a power of two",
+			    t->trace_events);
 	if (t->keepalive_us != 0 && t->keepalive_us < 1000000)
-		fault(k, "dataplane.tcp.keepalive", "a pause of at least 1s is needed, or 0s");
+		check_fault(k, "dataplane.tcp.keepalive",
+			    "a pause of at least 1s is needed, or 0s");
 }
 
 static void check_workers(const struct check *k)
@@ -238,8 +224,8 @@ static void check_workers(const struct check *k)
 	for (unsigned i = 0; i < d->worker_count; i++)
 		for (unsigned j = 0; j < i; j++)
 			if (d->worker[i] == d->worker[j])
-				fault_at(k, "dataplane.workers.%u", i,
-					 "core %" PRIu64 " is written twice", d->worker[i]);
+				check_fault_at(k, "dataplane.workers.%u", i,
+					       "core %" PRIu64 " is written twice", d->worker[i]);
 }
 
 static void check_cores(const struct check *k)
@@ -251,8 +237,9 @@ static void check_cores(const struct check *k)
 		return;
 	unsigned have = (unsigned)CPU_COUNT(&cores);
 	if (d->worker_count > have)
-		fault(k, "dataplane.workers", "%u workers, but this process may use only %u cores",
-		      d->worker_count, have);
+		check_fault(k, "dataplane.workers",
+			    "%u workers, but this process may use only %u cores", d->worker_count,
+			    have);
 	for (unsigned i = 0; i < d->worker_count; i++) {
 		if (d->worker[i] < CPU_SETSIZE && CPU_ISSET(d->worker[i], &cores))
 			continue;
@@ -262,9 +249,9 @@ static void check_cores(const struct check *k)
 			if (CPU_ISSET(core, &cores))
 				n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%u",
 						      n > 0 ? ", " : "", core);
-		fault_at(k, "dataplane.workers.%u", i,
-			 "core %" PRIu64 " does not exist or may not be used; there are: %s",
-			 d->worker[i], list);
+		check_fault_at(k, "dataplane.workers.%u", i,
+			       "core %" PRIu64 " does not exist or may not be used; there are: %s",
+			       d->worker[i], list);
 	}
 }
 
@@ -278,35 +265,35 @@ static void check_hop_address(const struct check *k, const char *path, const str
 
 	addr_text(&h->address, text);
 	if (!link_local(&h->address) && interface_fault(&alone) != NULL)
-		fault(k, path, "%s %s", text, interface_fault(&alone));
+		check_fault(k, path, "%s %s", text, interface_fault(&alone));
 	for (unsigned j = 0; j < i; j++)
 		if (addr_equal(&h->address, &p->next_hop[j].address) &&
 		    h->port == p->next_hop[j].port)
-			fault(k, path, "%s port %" PRIu64 " is written twice", text, h->port);
+			check_fault(k, path, "%s port %" PRIu64 " is written twice", text, h->port);
 }
 
 static void check_hops(const struct check *k, unsigned pool)
 {
 	const struct config_pool *p = &k->c->relay.pool[pool];
-	char path[PATH_BYTES];
+	char path[CHECK_PATH_BYTES];
 
 	for (unsigned i = 0; i < p->next_hop_count; i++) {
 		const struct config_next_hop *h = &p->next_hop[i];
 		bool by_host = h->host[0] != '\0';
 		snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.address", pool, i);
 		if ((h->address.family == 0) != by_host)
-			fault(k, path, "a next hop has either address or host");
+			check_fault(k, path, "a next hop has either address or host");
 		else if (!by_host)
 			check_hop_address(k, path, p, i);
 		bool verified =
 			h->tls == CONFIG_HOP_TLS_REQUIRED || h->tls == CONFIG_HOP_TLS_IMPLICIT;
 		if (verified && h->name[0] == '\0' && !by_host)
-			fault(k, path, "tls: %s needs the name that its certificate shows",
-			      h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
+			check_fault(k, path, "tls: %s needs the name that its certificate shows",
+				    h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
 		if ((h->auth.user[0] == '\0') != (h->auth.password_file[0] == '\0'))
-			fault(k, path, "auth needs user and password_file");
+			check_fault(k, path, "auth needs user and password_file");
 		else if (h->auth.user[0] != '\0' && !verified)
-			fault(k, path, "auth needs tls: required or tls: implicit");
+			check_fault(k, path, "auth needs tls: required or tls: implicit");
 	}
 }
 
@@ -331,16 +318,16 @@ static bool certificate_name(const char *s)
 
 static void check_certificates(const struct check *k)
 {
-	char path[PATH_BYTES];
+	char path[CHECK_PATH_BYTES];
 
 	for (unsigned i = 0; i < k->c->tls.certificate_count; i++) {
 		const struct config_certificate *c = &k->c->tls.certificate[i];
 		for (unsigned j = 0; j < c->name_count; j++) {
 			snprintf(path, sizeof(path), "tls.certificates.%u.names.%u", i, j);
 			if (!certificate_name(c->name[j]))
-				fault(k, path,
-				      "\"%.100s\" is not a host name; \"*.\" may be in front",
-				      c->name[j]);
+				check_fault(k, path,
+					    "\"%.100s\" is not a host name; \"*.\" may be in front",
+					    c->name[j]);
 		}
 	}
 }
@@ -360,17 +347,18 @@ static void check_routes(const struct check *k)
 		for (unsigned j = 0; j < r->pool_count; j++)
 			known |= strcmp(route->pool, r->pool[j].name) == 0;
 		if (!known)
-			fault_at(k, "relay.routes.%u.pool", i, "there is no pool \"%.100s\"",
-				 route->pool);
+			check_fault_at(k, "relay.routes.%u.pool", i, "there is no pool \"%.100s\"",
+				       route->pool);
 		if (!route_match(route->match))
-			fault_at(k, "relay.routes.%u.match", i,
-				 "\"%.100s\" is no domain; \"*.\" may be in front, and \"*\" is "
-				 "every domain",
-				 route->match);
+			check_fault_at(
+				k, "relay.routes.%u.match", i,
+				"\"%.100s\" is no domain; \"*.\" may be in front, and \"*\" is "
+				"every domain",
+				route->match);
 		else if ((strcmp(route->match, "*") == 0) != last)
-			fault_at(k, "relay.routes.%u.match", i, "%s",
-				 last ? "the last route must match \"*\""
-				      : "what follows \"*\" is never reached");
+			check_fault_at(k, "relay.routes.%u.match", i, "%s",
+				       last ? "the last route must match \"*\""
+					    : "what follows \"*\" is never reached");
 	}
 }
 
@@ -381,29 +369,30 @@ static void check_relay(const struct check *k)
 	for (unsigned i = 0; i < r->pool_count; i++) {
 		check_hops(k, i);
 		if (r->pool[i].retry.first_us > r->pool[i].retry.max_us)
-			fault_at(k, "relay.pools.%u.retry.first", i, "is longer than retry.max");
+			check_fault_at(k, "relay.pools.%u.retry.first", i,
+				       "is longer than retry.max");
 		for (unsigned j = 0; j < i; j++) {
 			if (strcmp(r->pool[i].name, r->pool[j].name) == 0)
-				fault_at(k, "relay.pools.%u.name", i,
-					 "there is a pool \"%.100s\" already", r->pool[i].name);
+				check_fault_at(k, "relay.pools.%u.name", i,
+					       "there is a pool \"%.100s\" already",
+					       r->pool[i].name);
 		}
 	}
 	if (r->pool_count > 1 && r->route_count == 0)
-		fault(k, "relay.pools", "several pools need routes");
+		check_fault(k, "relay.pools", "several pools need routes");
 	check_routes(k);
 }
 
-static void check_readable(const struct check *k, const char *path, const char *file,
-			   const char *remedy)
+void check_readable(const struct check *k, const char *path, const char *file, const char *remedy)
 {
 	if (faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0)
-		fault(k, path, "%.250s cannot be read: %s%s", file, strerror(errno), remedy);
+		check_fault(k, path, "%.250s cannot be read: %s%s", file, strerror(errno), remedy);
 }
 
 static void check_passwords(const struct check *k, unsigned pool)
 {
 	const struct config_pool *p = &k->c->relay.pool[pool];
-	char path[PATH_BYTES];
+	char path[CHECK_PATH_BYTES];
 
 	for (unsigned i = 0; i < p->next_hop_count; i++) {
 		snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.auth.password_file", pool,
@@ -416,20 +405,21 @@ static void check_passwords(const struct check *k, unsigned pool)
 static void check_directory(const struct check *k, const char *path, const char *directory)
 {
 	if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) != 0)
-		fault(k, path, "directory %.250s is not writable: %s", directory, strerror(errno));
+		check_fault(k, path, "directory %.250s is not writable: %s", directory,
+			    strerror(errno));
 }
 
 /* Lists of names are kept with commas between them. */
 static void check_class_names(const struct check *k, unsigned class, const char *key,
 			      const char (*names)[CONFIG_CLASS_BYTES], unsigned n)
 {
-	char path[PATH_BYTES];
+	char path[CHECK_PATH_BYTES];
 
 	for (unsigned i = 0; i < n; i++) {
 		snprintf(path, sizeof(path), "limits.%u.%s.%u", class, key, i);
 		if (strpbrk(names[i], ", ") != NULL)
-			fault(k, path, "\"%.60s\" is not a name: it holds a comma or a space",
-			      names[i]);
+			check_fault(k, path, "\"%.60s\" is not a name: it holds a comma or a space",
+				    names[i]);
 	}
 }
 
@@ -442,27 +432,10 @@ static void check_classes(const struct check *k)
 	}
 }
 
-static void check_auth(const struct check *k)
-{
-	const struct config_auth *a = &k->c->auth;
-	const uint32_t tokens = 1u << CONFIG_AUTH_OAUTHBEARER | 1u << CONFIG_AUTH_XOAUTH2;
-
-	if ((a->mechanisms & tokens) == 0)
-		return;
-	if (a->oauth.jwks[0] == '\0')
-		fault(k, "auth.mechanisms", "OAUTHBEARER and XOAUTH2 need auth.oauth.jwks");
-	if (a->oauth.issuer[0] == '\0')
-		fault(k, "auth.mechanisms", "OAUTHBEARER and XOAUTH2 need auth.oauth.issuer");
-	if (a->oauth.audience[0] == '\0')
-		fault(k, "auth.mechanisms",
-		      "OAUTHBEARER and XOAUTH2 need auth.oauth.audience: tokens for other services "
-		      "must not open this one");
-}
-
 static void check_tls_files(const struct check *k)
 {
 	const struct config_tls *t = &k->c->tls;
-	char path[PATH_BYTES];
+	char path[CHECK_PATH_BYTES];
 
 	for (unsigned i = 0; i < t->certificate_count; i++) {
 		const struct config_certificate *c = &t->certificate[i];
@@ -492,9 +465,7 @@ static void check_files(const struct check *k)
 	check_tls_files(k);
 	for (unsigned i = 0; i < c->relay.pool_count; i++)
 		check_passwords(k, i);
-	check_readable(k, "auth.users", c->auth.users, "; posternctl user add NAME creates it");
-	if (c->auth.oauth.jwks[0] != '\0')
-		check_readable(k, "auth.oauth.jwks", c->auth.oauth.jwks, "");
+	check_auth_files(k);
 	check_directory(k, "spool.directory", c->spool.directory);
 	memcpy(directory, c->control.socket, sizeof(directory));
 	char *slash = strrchr(directory, '/');
@@ -518,9 +489,9 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	check_classes(&k);
 	if ((c->submission.extensions & SMTP_EXT_BIT(BINARYMIME)) != 0 &&
 	    (c->submission.extensions & SMTP_EXT_BIT(CHUNKING)) == 0)
-		fault(&k, "submission.extensions", "BINARYMIME needs CHUNKING (RFC 3030)");
+		check_fault(&k, "submission.extensions", "BINARYMIME needs CHUNKING (RFC 3030)");
 	if (c->submission.max_message_size > c->spool.max_size)
-		fault(&k, "submission.max_message_size", "is larger than spool.max_size");
+		check_fault(&k, "submission.max_message_size", "is larger than spool.max_size");
 	if (checks == CONFIG_THIS_MACHINE)
 		check_cores(&k);
 	if (checks != CONFIG_FILE_ONLY)

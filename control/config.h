@@ -22,6 +22,7 @@
 #include <stdio.h>
 
 enum {
+	CONFIG_BACKENDS = 4,
 	CONFIG_CLAIM_BYTES = 256,
 	CONFIG_CLASSES = 16,
 	CONFIG_CLASS_BYTES = 64,
@@ -75,6 +76,14 @@ enum config_mechanism {
 	CONFIG_AUTH_XOAUTH2,
 	CONFIG_AUTH_EXTERNAL,
 };
+enum config_backend_type {
+	CONFIG_BACKEND_USERS,
+	CONFIG_BACKEND_DOVECOT,
+	CONFIG_BACKEND_LDAP,
+	CONFIG_BACKEND_HTTP,
+};
+enum config_backend_tls { CONFIG_BACKEND_TLS_NONE, CONFIG_BACKEND_TLS_REQUIRED };
+enum config_backend_format { CONFIG_BACKEND_JSON, CONFIG_BACKEND_FORM };
 enum config_external {
 	CONFIG_EXTERNAL_EMAIL,
 	CONFIG_EXTERNAL_DNS,
@@ -186,6 +195,19 @@ struct config_tls {
 	char client_ca[CONFIG_PATH_BYTES]; /* "": clients are not asked for certificates */
 };
 
+/* Texts that are not written are empty. */
+struct config_backend {
+	enum config_backend_type type;
+	char name[64];
+	uint64_t timeout_us, connections, cache_us;
+	enum config_backend_tls tls;
+	enum config_backend_format format;
+	char url[CONFIG_PATH_BYTES], ca[CONFIG_PATH_BYTES], password_file[CONFIG_PATH_BYTES];
+	char socket[CONFIG_SOCKET_BYTES], service[64];
+	char bind_dn[256], base[256], filter[512], dn[512];
+	char user_field[64], tenant_field[64], addresses_field[64];
+};
+
 struct config_auth {
 	uint32_t mechanisms; /* bits 1 << enum config_mechanism */
 	uint32_t external;   /* bits 1 << enum config_external */
@@ -197,6 +219,8 @@ struct config_auth {
 	} oauth;
 	uint64_t threads;
 	char users[CONFIG_PATH_BYTES];
+	struct config_backend backend[CONFIG_BACKENDS];
+	unsigned backend_count; /* 0: the users file alone */
 	struct {
 		uint64_t delay_us;
 		struct config_rate per_address, per_user;

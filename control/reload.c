@@ -139,7 +139,16 @@ static void publish(struct gateway *g, const struct config *c, struct limits *l)
 	reload_collect(g);
 }
 
-static void apply(struct gateway *g, const struct config *c, struct limits *l)
+static int reload_backends(struct gateway *g, const struct config *c, struct chain **next,
+			   char *error, size_t error_bytes)
+{
+	struct auth_config ac;
+
+	settings_auth(c, &ac);
+	return auth_prepare_backends(g->env.auth, &ac, next, error, error_bytes);
+}
+
+static void apply(struct gateway *g, const struct config *c, struct limits *l, struct chain *next)
 {
 	struct auth_config ac;
 
@@ -148,6 +157,7 @@ static void apply(struct gateway *g, const struct config *c, struct limits *l)
 		record_file_reopen(g->record_file);
 	settings_auth(c, &ac);
 	auth_set_rates(g->env.auth, &ac.per_address, &ac.per_user);
+	auth_take_backends(g->env.auth, next);
 	publish(g, c, l);
 }
 
@@ -171,8 +181,12 @@ static json_t *reload_checked(struct gateway *g, const struct config *fresh, str
 	*merged = g->config;
 	config_compare(merged, fresh, note_key, &k);
 	config_take(merged, fresh);
-	int rc = l != NULL ? reload_tls(g, merged, error, sizeof(error)) : -ENOMEM;
+	struct chain *next = NULL;
+	int rc = l != NULL ? reload_backends(g, merged, &next, error, sizeof(error)) : -ENOMEM;
+	if (rc == 0)
+		rc = reload_tls(g, merged, error, sizeof(error));
 	if (rc < 0) {
+		auth_drop_backends(g->env.auth, next);
 		json_decref(k.applied);
 		json_decref(k.needs_restart);
 		if (l == NULL)
@@ -180,7 +194,7 @@ static json_t *reload_checked(struct gateway *g, const struct config *fresh, str
 		free(l);
 		return refused(json_pack("[s]", error));
 	}
-	apply(g, merged, l);
+	apply(g, merged, l, next);
 	config_take(&g->config, merged);
 	gateway_resolve(g);
 	log_info("control",

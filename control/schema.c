@@ -62,24 +62,6 @@ static const struct schema_choice tls_minimum_choices[] = {
 	{},
 };
 
-static const struct schema_choice mechanism_choices[] = {
-	{"PLAIN", CONFIG_AUTH_PLAIN},
-	{"LOGIN", CONFIG_AUTH_LOGIN},
-	{"SCRAM-SHA-256", CONFIG_AUTH_SCRAM},
-	{"SCRAM-SHA-256-PLUS", CONFIG_AUTH_SCRAM_PLUS},
-	{"OAUTHBEARER", CONFIG_AUTH_OAUTHBEARER},
-	{"XOAUTH2", CONFIG_AUTH_XOAUTH2},
-	{"EXTERNAL", CONFIG_AUTH_EXTERNAL},
-	{},
-};
-
-static const struct schema_choice external_choices[] = {
-	{"email", CONFIG_EXTERNAL_EMAIL},
-	{"dns", CONFIG_EXTERNAL_DNS},
-	{"common_name", CONFIG_EXTERNAL_COMMON_NAME},
-	{},
-};
-
 static const struct schema_choice senders_choices[] = {
 	{"any", CONFIG_SENDERS_ANY},
 	{"own", CONFIG_SENDERS_OWN},
@@ -291,50 +273,6 @@ static const struct schema_row tls_rows[] = {
 	{},
 };
 
-static const struct schema_row failures_rows[] = {
-	{"delay", SCHEMA_TIME, FIELD(config_auth, failures.delay_us), RANGE(0, SECONDS(60)),
-	 .preset = "1s", .reloadable = true, .help = "wait before a failed AUTH is answered"},
-	{"per_address", SCHEMA_RATE, FIELD(config_auth, failures.per_address), RANGE(1, 1000000),
-	 .preset = "10/m", .reloadable = true,
-	 .help = "failed passwords judged for one address (IPv6: /64); off: no limit"},
-	{"per_user", SCHEMA_RATE, FIELD(config_auth, failures.per_user), RANGE(1, 1000000),
-	 .preset = "20/m", .reloadable = true,
-	 .help = "failed passwords judged for one user; off: no limit"},
-	{},
-};
-
-static const struct schema_row oauth_rows[] = {
-	{"jwks", SCHEMA_PATH, FIELD(config_auth, oauth.jwks),
-	 .help = "JSON Web Key Set with the issuer's public keys; read again when it changes"},
-	{"issuer", SCHEMA_TEXT, FIELD(config_auth, oauth.issuer),
-	 .help = "what the claim iss must say"},
-	{"audience", SCHEMA_TEXT, FIELD(config_auth, oauth.audience),
-	 .help = "what the claim aud must say or contain"},
-	{"user_claim", SCHEMA_TEXT, FIELD(config_auth, oauth.user_claim), .preset = "email",
-	 .help = "the claim that names the user"},
-	{"clock_skew", SCHEMA_TIME, FIELD(config_auth, oauth.clock_skew_us), RANGE(0, SECONDS(600)),
-	 .preset = "60s", .help = "how far the issuer's clock may be off"},
-	{},
-};
-
-static const struct schema_row auth_rows[] = {
-	{"mechanisms", SCHEMA_CHOICES, FIELD(config_auth, mechanisms), .max_items = 8,
-	 .min_items = 1, .preset = "PLAIN, LOGIN, SCRAM-SHA-256", .choices = mechanism_choices,
-	 .reloadable = true,
-	 .help = "SASL mechanisms offered, under TLS only; SCRAM-SHA-256-PLUS by choice: clients "
-		 "with Cyrus SASL (mutt) pick it and cannot do it"},
-	{"oauth", SCHEMA_MAP, .rows = oauth_rows, .help = "bearer tokens: OAUTHBEARER and XOAUTH2"},
-	{"external", SCHEMA_CHOICES, FIELD(config_auth, external), .max_items = 3, .min_items = 1,
-	 .preset = "email", .choices = external_choices, .reloadable = true,
-	 .help = "what of a verified client certificate names the user of AUTH EXTERNAL"},
-	{"threads", SCHEMA_NUMBER, FIELD(config_auth, threads), RANGE(1, 64), .preset = "1",
-	 .help = "password hashing threads"},
-	{"users", SCHEMA_PATH, FIELD(config_auth, users), .preset = "/etc/postern/users",
-	 .help = "the users file, managed with posternctl user"},
-	{"failures", SCHEMA_MAP, .rows = failures_rows, .help = "brakes on password guessing"},
-	{},
-};
-
 static const struct schema_row timeout_rows[] = {
 	{"command", SCHEMA_TIME, FIELD(config_submission, timeouts.command_us),
 	 RANGE(SECONDS(1), SECONDS(3600)), .preset = "5m", .reloadable = true,
@@ -459,7 +397,8 @@ static const struct schema_row root_rows[] = {
 	 .min_items = 1, .rows = listener_rows, .help = "where clients connect"},
 	{"tls", SCHEMA_MAP, FIELD(config, tls), .required = true, .rows = tls_rows,
 	 .help = "towards clients"},
-	{"auth", SCHEMA_MAP, FIELD(config, auth), .rows = auth_rows, .help = "who may submit"},
+	{"auth", SCHEMA_MAP, FIELD(config, auth), .rows = schema_auth_rows,
+	 .help = "who may submit"},
 	{"submission", SCHEMA_MAP, FIELD(config, submission), .rows = submission_rows,
 	 .help = "what clients may send"},
 	{"limits", SCHEMA_MAP, LIST(config, class, class_count), .rows = schema_class_rows,

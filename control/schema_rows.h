@@ -19,6 +19,8 @@
 #define SECONDS(n)    MS((uint64_t)(n)*1000)
 #define DAYS(n)       SECONDS((uint64_t)(n)*86400)
 
+/* schema_auth.c */
+extern const struct schema_row schema_auth_rows[];
 /* schema_limits.c: an item of `limits` */
 extern const struct schema_row schema_class_rows[];
 /* schema_relay.c: `relay` */

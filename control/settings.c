@@ -92,6 +92,40 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 	};
 }
 
+static void backend_settings(const struct config_backend *from, struct auth_backend *to)
+{
+	static const enum auth_backend_kind kinds[] = {
+		[CONFIG_BACKEND_USERS] = AUTH_BACKEND_USERS,
+		[CONFIG_BACKEND_DOVECOT] = AUTH_BACKEND_DOVECOT,
+		[CONFIG_BACKEND_LDAP] = AUTH_BACKEND_LDAP,
+		[CONFIG_BACKEND_HTTP] = AUTH_BACKEND_HTTP,
+	};
+	static const char *const names[] = {"users", "dovecot", "ldap", "http"};
+	bool dovecot = from->type == CONFIG_BACKEND_DOVECOT;
+
+	/* compared octet by octet: nothing may be left behind a text's end */
+	memset(to, 0, sizeof(*to));
+	to->kind = kinds[from->type];
+	to->timeout_ms = (uint32_t)(from->timeout_us / 1000);
+	to->cache_s = (uint32_t)(from->cache_us / 1000000);
+	to->connections = (uint32_t)from->connections;
+	to->form = from->format == CONFIG_BACKEND_FORM;
+	to->tls = from->tls == CONFIG_BACKEND_TLS_REQUIRED && strncmp(from->url, "ldap://", 7) == 0;
+	snprintf(to->name, sizeof(to->name), "%s",
+		 from->name[0] != '\0' ? from->name : names[from->type]);
+	snprintf(to->url, sizeof(to->url), "%s", dovecot ? from->socket : from->url);
+	snprintf(to->ca, sizeof(to->ca), "%s", from->ca);
+	snprintf(to->password_file, sizeof(to->password_file), "%s", from->password_file);
+	snprintf(to->service, sizeof(to->service), "%s", from->service);
+	snprintf(to->bind_dn, sizeof(to->bind_dn), "%s", from->bind_dn);
+	snprintf(to->base, sizeof(to->base), "%s", from->base);
+	snprintf(to->filter, sizeof(to->filter), "%s", from->filter);
+	snprintf(to->dn, sizeof(to->dn), "%s", from->dn);
+	snprintf(to->user_field, sizeof(to->user_field), "%s", from->user_field);
+	snprintf(to->tenant_field, sizeof(to->tenant_field), "%s", from->tenant_field);
+	snprintf(to->addresses_field, sizeof(to->addresses_field), "%s", from->addresses_field);
+}
+
 void settings_auth(const struct config *c, struct auth_config *out)
 {
 	const struct config_oauth *o = &c->auth.oauth;
@@ -105,6 +139,9 @@ void settings_auth(const struct config *c, struct auth_config *out)
 				c->auth.failures.per_address.per_us},
 		.per_user = {c->auth.failures.per_user.count, c->auth.failures.per_user.per_us},
 	};
+	out->n_backends = c->auth.backend_count;
+	for (unsigned i = 0; i < out->n_backends; i++)
+		backend_settings(&c->auth.backend[i], &out->backends[i]);
 	snprintf(out->tokens.issuer, sizeof(out->tokens.issuer), "%s", o->issuer);
 	snprintf(out->tokens.audience, sizeof(out->tokens.audience), "%s", o->audience);
 	snprintf(out->tokens.user_claim, sizeof(out->tokens.user_claim), "%s", o->user_claim);

@@ -81,7 +81,7 @@ static void future_release(struct lines *l, const struct smtp_worker *w)
 }
 
 /* RFC 9422: never less than what is enforced. */
-static void limits(struct lines *l, const struct smtp_session *s)
+static void limits(struct lines *l, struct smtp_session *s)
 {
 	uint32_t most = session_max_messages(s);
 	char mails[32] = "";

@@ -127,6 +127,9 @@ struct smtp_session {
 	char mechanism[24];       /* of the last AUTH */
 	char helo[256];
 	char user[AUTH_USER_BYTES];
+	struct auth_identity *identity; /* what a back end says of him; NULL: the users file does */
+	const struct smtp_class *class; /* of the session at that: see session_class() */
+	uint32_t class_config, class_users;
 	uint64_t inside[SMTP_SUBJECTS]; /* counts that hold this session; 0: none */
 	struct list sending;            /* in worker->sending while data comes */
 	uint8_t place;                  /* of its sender then */
@@ -153,6 +156,7 @@ struct smtp_worker {
 	struct smtp_env env;
 	struct smtp_shared *shared;
 	const struct smtp_config *config;
+	uint32_t configured; /* how often it has been another */
 	struct shard *shard;
 	struct slab *sessions, *transactions, *appends, *logins;
 	struct list sending; /* sessions in a data phase */
@@ -181,10 +185,11 @@ void limits_leave(struct smtp_worker *w, const struct ip_addr *peer);
 /* policy.c */
 const char *
 session_tenant(const struct smtp_session *s); /* "": none; until the next call of auth */
-const struct smtp_class *session_class(const struct smtp_session *s);
-uint64_t session_max_size(const struct smtp_session *s);
-uint32_t session_max_recipients(const struct smtp_session *s);
-uint32_t session_max_messages(const struct smtp_session *s); /* 0: no limit */
+/* Looked for once a configuration and users file: kept in the session. */
+const struct smtp_class *session_class(struct smtp_session *s);
+uint64_t session_max_size(struct smtp_session *s);
+uint32_t session_max_recipients(struct smtp_session *s);
+uint32_t session_max_messages(struct smtp_session *s); /* 0: no limit */
 /* After the login, and at the session's end.  false: too many, 421 is answered. */
 bool policy_enter(struct smtp_session *s);
 void policy_leave(struct smtp_session *s);

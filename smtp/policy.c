@@ -62,31 +62,41 @@ const char *session_tenant(const struct smtp_session *s)
 {
 	const char *tenant, *addresses;
 
-	auth_attributes(s->worker->env.auth, s->user, &tenant, &addresses);
+	auth_attributes(s->worker->env.auth, s->user, s->identity, &tenant, &addresses);
 	return tenant;
 }
 
-const struct smtp_class *session_class(const struct smtp_session *s)
+/* The class depends on the lists of the configuration and on the user's tenant, which the users
+ * file may change. */
+const struct smtp_class *session_class(struct smtp_session *s)
 {
-	return s->authenticated ? class_of(s->worker->config, s->user, session_tenant(s))
-				: &everybody;
+	uint32_t config = s->worker->configured, users = auth_users_taken(s->worker->env.auth);
+
+	if (!s->authenticated)
+		return &everybody;
+	if (s->class == NULL || s->class_config != config || s->class_users != users) {
+		s->class = class_of(s->worker->config, s->user, session_tenant(s));
+		s->class_config = config;
+		s->class_users = users;
+	}
+	return s->class;
 }
 
-uint64_t session_max_size(const struct smtp_session *s)
+uint64_t session_max_size(struct smtp_session *s)
 {
 	uint64_t own = session_class(s)->max_message_size;
 
 	return own != 0 ? own : s->worker->config->max_message_size;
 }
 
-uint32_t session_max_recipients(const struct smtp_session *s)
+uint32_t session_max_recipients(struct smtp_session *s)
 {
 	uint32_t own = session_class(s)->max_recipients;
 
 	return own != 0 ? own : s->worker->config->max_recipients;
 }
 
-uint32_t session_max_messages(const struct smtp_session *s)
+uint32_t session_max_messages(struct smtp_session *s)
 {
 	uint32_t own = session_class(s)->max_messages;
 
@@ -188,7 +198,7 @@ static void refuse(struct smtp_session *s, const struct subjects *u, enum smtp_s
 		session_reply(s, m == SMTP_RECIPIENTS ? REPLY_LIMIT_RECIPIENTS : REPLY_LIMIT, text);
 }
 
-static void give_back(const struct smtp_session *s, const struct subjects *u, unsigned subjects,
+static void give_back(struct smtp_session *s, const struct subjects *u, unsigned subjects,
 		      enum smtp_measure m, uint64_t n)
 {
 	const struct smtp_class *k = session_class(s);
@@ -287,7 +297,7 @@ void policy_content(struct smtp_session *s, uint64_t octets)
 
 void policy_forget(const struct transaction *tx)
 {
-	const struct smtp_session *s = tx->session;
+	struct smtp_session *s = tx->session;
 	struct subjects u;
 
 	subjects_of(s, &u);

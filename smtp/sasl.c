@@ -56,6 +56,7 @@ static void login_free(struct smtp_worker *w, struct login *l)
 		explicit_bzero(l->scratch->data, l->scratch->size);
 		chunk_free(w->shard->chunks, l->scratch);
 	}
+	auth_identity_drop(l->request.identity);
 	explicit_bzero(&l->request, sizeof(l->request));
 	slab_free(w->logins, l->handle);
 }
@@ -117,6 +118,8 @@ void sasl_succeed(struct smtp_session *s)
 	smtp_count(s->worker, smtp_auth_ok);
 	s->authenticated = true;
 	memcpy(s->user, s->login->request.user, sizeof(s->user));
+	s->identity = s->login->request.identity;
+	s->login->request.identity = NULL;
 	sasl_end(s);
 	s->phase = PHASE_COMMAND;
 	conn_forget_peer(&s->conn);
@@ -138,6 +141,16 @@ void sasl_refuse(struct smtp_session *s)
 	session_arm_deadline(s);
 }
 
+/* Until a whole number of delays since the question: how long the judging took, here or at a back
+ * end, for a known user or not, does not show. */
+static uint64_t refusal_delay(const struct smtp_session *s)
+{
+	uint64_t delay = s->worker->config->auth_failure_delay_us;
+	uint64_t asked = s->login->request.asked_us, now = s->worker->shard->now_us;
+
+	return delay == 0 || asked == 0 ? delay : delay - (now - asked) % delay;
+}
+
 void sasl_verdict(struct smtp_session *s, enum auth_verdict v)
 {
 	struct smtp_worker *w = s->worker;
@@ -157,10 +170,11 @@ void sasl_verdict(struct smtp_session *s, enum auth_verdict v)
 	smtp_count(w, smtp_auth_failed);
 	log_info("smtp", "%s: %s refused for [%s]", s->tag, s->login->mechanism->name,
 		 addr_text(&s->peer, peer));
+	uint64_t pause_us = refusal_delay(s);
 	sasl_end(s);
 	s->phase = PHASE_CHECKING;
 	s->auth_refused = true;
-	session_pause(s, w->config->auth_failure_delay_us);
+	session_pause(s, pause_us);
 }
 
 static void judged(struct smtp_session *s, enum auth_verdict v)
@@ -195,6 +209,7 @@ void sasl_ask(struct smtp_session *s, enum auth_kind kind)
 
 	l->request.kind = kind;
 	l->request.source = s->peer;
+	l->request.listener = s->listener->name;
 	l->request.handle = s->handle;
 	l->request.done = checked;
 	s->phase = PHASE_CHECKING;

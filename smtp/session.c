@@ -31,6 +31,7 @@ static void session_free(struct smtp_session *s)
 		transaction_abandon(s->tx);
 	}
 	sasl_end(s);
+	auth_identity_drop(s->identity);
 	if (s->in != NULL)
 		chunk_free(p, s->in);
 	if (s->out != NULL)

@@ -89,7 +89,7 @@ bool sender_is_own(const struct smtp_session *s, struct text address)
 {
 	const char *tenant, *addresses;
 
-	auth_attributes(s->worker->env.auth, s->user, &tenant, &addresses);
+	auth_attributes(s->worker->env.auth, s->user, s->identity, &tenant, &addresses);
 	struct text user = {s->user, strlen(s->user)};
 	struct text list = {addresses, strlen(addresses)};
 

@@ -49,6 +49,7 @@ struct smtp_worker *smtp_worker_create(const struct smtp_env *env)
 void smtp_worker_configure(struct smtp_worker *w, const struct smtp_config *c)
 {
 	w->config = c;
+	w->configured++;
 }
 
 void smtp_worker_destroy(struct smtp_worker *w)

@@ -41,10 +41,11 @@ def suites():
     yield "demo", [("demo", [sys.executable, os.path.join(ROOT, "tools", "demo.py"), "--tap"],
                     120, {})], {}, 1, 60
     yield "scanners", integration_commands("scan_", 600), {}, 1, 180
+    yield "backends", integration_commands("backend_servers", 240), {}, 1, 60
     yield "clients", integration_commands("client_", 600), {}, 1, 300
 
 
-ONLY_WHEN_NAMED = {"scanners", "clients"}
+ONLY_WHEN_NAMED = {"scanners", "backends", "clients"}
 
 
 def run(name, command, timeout, env):

@@ -6,7 +6,7 @@ set -eu
 packages="
     build-essential pkg-config meson ninja-build
     dpdk-dev libssl-dev libjemalloc-dev libfyaml-dev libmicrohttpd-dev libjansson-dev
-    libargon2-dev libc-ares-dev libcmocka-dev
+    libargon2-dev libldap-dev libcurl4-openssl-dev libc-ares-dev libcmocka-dev
     clang-14 clang-format-14 libclang-rt-14-dev
     python3 python3-aiosmtpd python3-yaml
     iproute2 ethtool procps openssl swaks curl msmtp
@@ -14,7 +14,8 @@ packages="
 "
 [ "${1:-}" != full ] || packages="$packages sslscan testssl.sh mutt s-nail libsasl2-modules
     git-email libmailtools-perl libemail-valid-perl
-    libdb5.3 libevent-2.1-7 libgnutls-dane0 libicu72 libidn12 libnsl2 libpcre2-8-0 libsasl2-2"
+    libdb5.3 libevent-2.1-7 libgnutls-dane0 libicu72 libidn12 libnsl2 libpcre2-8-0 libsasl2-2
+    libapparmor1 libltdl7 libsodium23 libunwind8 libwrap0"
 # where there is no npm yet
 [ "${1:-}" != full ] || command -v npm >/dev/null || packages="$packages nodejs npm"
 missing=""

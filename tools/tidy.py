@@ -31,6 +31,8 @@ FOREIGN = {
     r"<microhttpd": ["control"],
     r"<jansson": ["control", "control/cli", "smtp/auth"],
     r"<argon2": ["smtp/auth"],
+    r"<ldap": ["smtp/auth"],
+    r"<curl/": ["smtp/auth"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"][^>"]+[>"])')
 FUNCTION_START = re.compile(r"^[a-zA-Z_].*[^;]\s*$")

@@ -64,8 +64,8 @@ static int allocate(struct auth *a, const struct auth_config *c)
 {
 	a->users_file = strdup(c->users_file);
 	a->jwks_file = c->jwks_file != NULL ? strdup(c->jwks_file) : NULL;
-	a->requests = ring_create(a->c.queue);
-	a->queue = fairq_create(a->c.queue);
+	a->requests = ring_create(LANES * (size_t)a->c.queue);
+	a->queue = fairq_create(LANES * a->c.queue);
 	a->cheap = fairq_create(a->c.queue);
 	a->guesses = guesses_create(LIMIT_ENTRIES);
 	a->thread = calloc(a->c.threads, sizeof(*a->thread));
@@ -84,6 +84,7 @@ int auth_open(struct auth **out, const struct auth_config *c, char *error, size_
 	if (a == NULL)
 		return -ENOMEM;
 	a->c = with_defaults(c);
+	chain_setup();
 	list_init(&a->clients);
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_mutex_init(&a->clients_lock, NULL);
@@ -92,10 +93,14 @@ int auth_open(struct auth **out, const struct auth_config *c, char *error, size_
 		a->keys_seen = identity(a->jwks_file);
 		code = jwks_load(&a->keys, a->jwks_file, error, error_bytes);
 	}
+	if (code == 0)
+		code = chain_create(&a->chain, a, c->backends, c->n_backends, error, error_bytes);
 	if (code == 0) {
 		a->c.users_file = a->users_file;
 		a->read = a->refused = identity(a->users_file);
-		code = users_load(&a->users, a->users_file, &a->graveyard, error, error_bytes);
+		a->users_listed = chain_lists_users(a->chain);
+		atomic_store(&a->route, chain_route(a->chain));
+		code = auth_load_users(a, a->users_listed, &a->users, error, error_bytes);
 	}
 	if (code != 0) {
 		auth_close(a);
@@ -107,9 +112,11 @@ int auth_open(struct auth **out, const struct auth_config *c, char *error, size_
 	return 0;
 }
 
-/* Both limits hold for every guess that is judged; a lock's holder only. */
-static bool charge(struct auth *a, const struct auth_request *r)
+/* Both limits hold for every guess that is judged, once for all back ends that are asked. */
+bool auth_charge(struct auth *a, struct auth_request *r)
 {
+	if (r->charged)
+		return true;
 	if (!guesses_charge(a->guesses, r->source_tag, &a->c.per_address, r->asked_us)) {
 		counter_inc(&a->counters[auth_limited_address]);
 		return false;
@@ -119,15 +126,53 @@ static bool charge(struct auth *a, const struct auth_request *r)
 		counter_inc(&a->counters[auth_limited_user]);
 		return false;
 	}
+	r->charged = true;
 	return true;
+}
+
+static void refund(struct auth *a, struct auth_request *r)
+{
+	if (!r->charged)
+		return;
+	guesses_refund(a->guesses, r->source_tag, &a->c.per_address);
+	guesses_refund(a->guesses, r->user_tag, &a->c.per_user);
+	r->charged = false;
+}
+
+/* After this the request is its worker's again. */
+void auth_give_back(struct auth_request *r, enum auth_verdict v)
+{
+	OPENSSL_cleanse(r->password, sizeof(r->password));
+	r->verdict = v;
+	bool pushed = ring_push(r->client->results, r);
+	assert(pushed); /* the lanes' bounds together are its capacity */
+}
+
+void auth_turn_away(struct auth *a, struct auth_request *r, enum auth_counter why)
+{
+	counter_inc(&a->counters[why]);
+	refund(a, r);
+	auth_give_back(r, AUTH_OVERLOADED);
+}
+
+void auth_pass_on(struct auth *a, struct auth_request *r)
+{
+	if (r->route != atomic_load_explicit(&a->route, memory_order_relaxed))
+		auth_turn_away(a, r, auth_backends_changed);
+	else if (!chain_push(a->chain, r))
+		fairq_push(a->queue, r);
 }
 
 static void sort_requests(struct auth *a)
 {
 	struct auth_request *r;
 
-	while ((r = ring_pop(a->requests)) != NULL)
-		fairq_push(r->kind == AUTH_PASSWORD ? a->queue : a->cheap, r);
+	while ((r = ring_pop(a->requests)) != NULL) {
+		if (r->remote)
+			auth_pass_on(a, r);
+		else
+			fairq_push(r->kind == AUTH_PASSWORD ? a->queue : a->cheap, r);
+	}
 }
 
 static struct auth_request *next_request(struct auth *a, bool *judge)
@@ -139,18 +184,9 @@ static struct auth_request *next_request(struct auth *a, bool *judge)
 	r = fairq_pop(a->cheap);
 	if (r == NULL)
 		r = fairq_pop(a->queue);
-	*judge = r != NULL && charge(a, r);
+	*judge = r != NULL && auth_charge(a, r);
 	pthread_mutex_unlock(&a->lock);
 	return r;
-}
-
-/* After this the request is its worker's again. */
-static void give_back(struct auth_request *r, enum auth_verdict v)
-{
-	OPENSSL_cleanse(r->password, sizeof(r->password));
-	r->verdict = v;
-	bool pushed = ring_push(r->client->results, r);
-	assert(pushed); /* `waiting` never exceeds its capacity */
 }
 
 static const struct {
@@ -158,10 +194,31 @@ static const struct {
 	enum auth_counter counter;
 	bool refund;
 } outcomes[] = {
-	{AUTH_BAD, auth_rejected, false},
-	{AUTH_OK, auth_accepted, true},
-	{AUTH_OVERLOADED, auth_no_memory, true},
+	[OUTCOME_WRONG] = {AUTH_BAD, auth_rejected, false},
+	[OUTCOME_RIGHT] = {AUTH_OK, auth_accepted, true},
+	[OUTCOME_NO_MEMORY] = {AUTH_OVERLOADED, auth_no_memory, true},
+	[OUTCOME_OUTAGE] = {AUTH_OVERLOADED, auth_backend_outages, true},
+	[OUTCOME_MALFORMED] = {AUTH_OVERLOADED, auth_backend_malformed, true},
 };
+
+/* The latest of a name: what posternctl limits asks for. */
+static void remember(struct auth *a, struct auth_identity *i)
+{
+	struct auth_identity **place = &a->seen[auth_user_tag(a, i->user) % AUTH_SEEN];
+
+	identity_unref(*place);
+	*place = identity_ref(i);
+}
+
+void auth_conclude(struct auth *a, struct auth_request *r, enum auth_outcome o)
+{
+	counter_inc(&a->counters[outcomes[o].counter]);
+	if (outcomes[o].refund)
+		refund(a, r);
+	if (r->identity != NULL)
+		remember(a, r->identity);
+	auth_give_back(r, outcomes[o].verdict);
+}
 
 static int judge_password(struct auth *a, struct auth_request *r)
 {
@@ -227,18 +284,15 @@ static int (*const judges[])(struct auth *a, struct auth_request *r) = {
 static void judge(struct auth *a, struct auth_request *r)
 {
 	int same = judges[r->kind](a, r);
-	unsigned i = same < 0 ? 2 : same == 1;
 
 	pthread_mutex_lock(&a->lock);
-	counter_inc(&a->counters[outcomes[i].counter]);
 	if (r->record == NULL && r->kind != AUTH_TOKEN)
 		counter_inc(&a->counters[auth_unknown_users]);
-	if (outcomes[i].refund) {
-		guesses_refund(a->guesses, r->source_tag, &a->c.per_address);
-		guesses_refund(a->guesses, r->user_tag, &a->c.per_user);
-	}
+	auth_conclude(a, r,
+		      same < 0    ? OUTCOME_NO_MEMORY
+		      : same == 1 ? OUTCOME_RIGHT
+				  : OUTCOME_WRONG);
 	pthread_mutex_unlock(&a->lock);
-	give_back(r, outcomes[i].verdict);
 }
 
 static void *auth_thread(void *arg)
@@ -259,7 +313,7 @@ static void *auth_thread(void *arg)
 		if (may_judge)
 			judge(a, r);
 		else
-			give_back(r, AUTH_OVERLOADED);
+			auth_give_back(r, AUTH_OVERLOADED);
 	}
 	return NULL;
 }
@@ -277,7 +331,11 @@ int auth_start(struct auth *a)
 		snprintf(name, sizeof(name), "auth/%u", a->threads_running);
 		pthread_setname_np(*t, name);
 	}
-	return 0;
+	int code = chain_start(a->chain);
+	a->started = code == 0;
+	if (code != 0)
+		auth_stop(a);
+	return code;
 }
 
 void auth_return_waiting(struct auth *a)
@@ -285,10 +343,9 @@ void auth_return_waiting(struct auth *a)
 	struct auth_request *r;
 
 	sort_requests(a);
-	while ((r = fairq_pop(a->cheap)) != NULL || (r = fairq_pop(a->queue)) != NULL) {
-		counter_inc(&a->counters[auth_stopped]);
-		give_back(r, AUTH_OVERLOADED);
-	}
+	while ((r = fairq_pop(a->cheap)) != NULL || (r = fairq_pop(a->queue)) != NULL ||
+	       (r = chain_pop_waiting(a->chain)) != NULL)
+		auth_turn_away(a, r, auth_stopped);
 }
 
 void auth_stop(struct auth *a)
@@ -297,11 +354,15 @@ void auth_stop(struct auth *a)
 	while (a->threads_running > 0)
 		pthread_join(a->thread[--a->threads_running], NULL);
 	atomic_store(&a->stopping, false);
-	if (a->queue != NULL && a->requests != NULL)
+	a->started = false;
+	if (a->chain != NULL)
+		chain_join(a->chain);
+	auth_collect_backends(a, true);
+	if (a->chain != NULL && a->queue != NULL && a->requests != NULL)
 		auth_return_waiting(a);
 }
 
-static void publish(struct auth *a, struct users *u)
+void auth_publish_users(struct auth *a, struct users *u)
 {
 	pthread_mutex_lock(&a->clients_lock);
 	struct users *old = a->users;
@@ -360,8 +421,10 @@ void auth_refresh(struct auth *a)
 	struct file_identity now = identity(a->users_file);
 
 	users_bury(&a->graveyard);
+	identity_bury(&a->identities);
+	auth_collect_backends(a, false);
 	refresh_keys(a);
-	if (same_file(&now, &a->read) || same_file(&now, &a->refused))
+	if (!a->users_listed || same_file(&now, &a->read) || same_file(&now, &a->refused))
 		return;
 	if (users_load(&u, a->users_file, &a->graveyard, error, sizeof(error)) != 0) {
 		counter_inc(&a->counters[auth_reload_errors]);
@@ -369,7 +432,7 @@ void auth_refresh(struct auth *a)
 		a->refused = now;
 		return;
 	}
-	publish(a, u);
+	auth_publish_users(a, u);
 	a->read = now;
 	a->refused = now;
 	counter_inc(&a->counters[auth_reloads]);
@@ -383,6 +446,10 @@ void auth_close(struct auth *a)
 	if (a->users != NULL)
 		users_unref(a->users);
 	users_bury(&a->graveyard);
+	for (unsigned i = 0; i < AUTH_SEEN; i++)
+		identity_unref(a->seen[i]);
+	identity_bury(&a->identities);
+	chain_destroy(a->chain);
 	fairq_destroy(a->queue);
 	fairq_destroy(a->cheap);
 	jwks_unref(a->keys);
@@ -404,8 +471,17 @@ bool auth_tenant(struct auth *a, const char *user, char *tenant)
 	const struct user *u = users_find(a->users, user);
 	snprintf(tenant, USER_TENANT_MAX + 1, "%s",
 		 u != NULL && u->tenant != NULL ? u->tenant : "");
+	bool known = u != NULL;
 	pthread_mutex_unlock(&a->clients_lock);
-	return u != NULL;
+	if (known)
+		return true;
+	pthread_mutex_lock(&a->lock);
+	const struct auth_identity *seen = a->seen[auth_user_tag(a, user) % AUTH_SEEN];
+	known = seen != NULL && strcmp(seen->user, user) == 0;
+	if (known)
+		memcpy(tenant, seen->tenant, sizeof(seen->tenant));
+	pthread_mutex_unlock(&a->lock);
+	return known;
 }
 
 const uint64_t *auth_counters(const struct auth *a)
@@ -415,7 +491,8 @@ const uint64_t *auth_counters(const struct auth *a)
 
 unsigned auth_waiting(const struct auth *a)
 {
-	return atomic_load_explicit(&a->waiting, memory_order_relaxed);
+	return atomic_load_explicit(&a->lane[LANE_HERE].waiting, memory_order_relaxed) +
+	       atomic_load_explicit(&a->lane[LANE_REMOTE].waiting, memory_order_relaxed);
 }
 
 unsigned auth_users(const struct auth *a)

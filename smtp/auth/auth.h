@@ -20,6 +20,7 @@
 #include "base/list.h"
 #include "base/shard.h"
 #include "base/slab.h"
+#include "smtp/auth/backend.h"
 #include "smtp/auth/counters.h"
 #include "smtp/auth/jwt.h"
 
@@ -28,7 +29,10 @@
 #include <stdint.h>
 
 struct auth;
+struct auth_backend;
 struct auth_client;
+struct auth_identity;
+struct chain;
 struct scram;
 struct scram_verifier;
 struct user;
@@ -43,8 +47,11 @@ struct auth_config {
 	const char *users_file;
 	const char *jwks_file; /* NULL: no tokens */
 	struct jwt_policy tokens;
-	unsigned threads;          /* default 1 */
-	unsigned queue;            /* checks waiting in all; default 256 */
+	/* In the order they are asked; none: the users file alone. */
+	struct auth_backend backends[AUTH_BACKENDS];
+	unsigned n_backends;
+	unsigned threads; /* default 1 */
+	unsigned queue;   /* checks waiting in all, and as many for back ends; default 256 */
 	unsigned queue_per_source; /* default 8 */
 	unsigned queue_per_user;   /* default 8 */
 	unsigned followers;        /* checks of a worker that wait for an equal one; default 4096 */
@@ -79,6 +86,10 @@ struct auth_request {
 	char user[AUTH_USER_BYTES];         /* NUL-terminated */
 	char password[AUTH_PASSWORD_BYTES]; /* wiped before done() */
 	struct ip_addr source;
+	const char *listener; /* its name, for back ends; NULL: none */
+	/* What a back end says of the user: a reference, the caller's from AUTH_OK on.  NULL: what
+	 * the users file says holds.  user is then as the back end writes it. */
+	struct auth_identity *identity;
 	handle_t handle; /* the worker's: which session waits */
 	void *user_data;
 	void (*done)(struct auth_request *r); /* called by auth_poll() on the worker */
@@ -88,7 +99,10 @@ struct auth_request {
 	struct users *users;           /* a reference: the snapshot of the check */
 	const struct user *record;     /* NULL: unknown user */
 	uint64_t source_tag, user_tag; /* keyed hashes */
-	uint64_t asked_us;
+	uint64_t asked_us, queued_us;  /* the worker's clock; the threads' */
+	uint64_t route;                /* of the chain that it goes through */
+	uint8_t at;                    /* place in the chain */
+	bool remote, charged;          /* it begins at a back end; a guess is charged for it */
 	uint8_t cache_key[32];
 	struct auth_request *next;
 	struct list link;            /* worker: in auth_client.leaders */
@@ -107,6 +121,13 @@ void auth_refresh(struct auth *a);
 /* Any thread: other brakes for the guesses from now on. */
 void auth_set_rates(struct auth *a, const struct auth_rate *per_address,
 		    const struct auth_rate *per_user);
+/* Back ends as they shall be from now on: reads what they need, changes nothing yet.  *next NULL
+ * after 0: they are the same.  Control thread. */
+int auth_prepare_backends(struct auth *a, const struct auth_config *c, struct chain **next,
+			  char *error, size_t error_bytes);
+/* Takes them into use, or throws them away (NULL: nothing). */
+void auth_take_backends(struct auth *a, struct chain *next);
+void auth_drop_backends(struct auth *a, struct chain *next);
 /* Ends the threads; what waited comes back by auth_poll() as AUTH_OVERLOADED. */
 void auth_stop(struct auth *a);
 /* Stops if need be.  After the last auth_client_destroy(). */
@@ -122,14 +143,20 @@ enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r);
 /* The verifier that SCRAM's first answer tells of; for a user that is unknown or has none a made-up
  * one, always the same for a name, so that nothing is told. */
 void auth_scram_verifier(struct auth_client *c, const char *user, struct scram_verifier *v);
-/* What the users file says of the user, "" where nothing; both borrowed until the next call of this
- * client.  false: the file does not name the user. */
-bool auth_attributes(struct auth_client *c, const char *user, const char **tenant,
-		     const char **addresses);
-/* The same from the control thread; tenant: USER_TENANT_MAX + 1. */
+/* What identity says of the user, or where it is NULL the users file; "" where nothing.  Borrowed
+ * until the next call of this client.  false: neither names the user. */
+bool auth_attributes(struct auth_client *c, const char *user, const struct auth_identity *identity,
+		     const char **tenant, const char **addresses);
+/* Any thread; NULL: nothing. */
+void auth_identity_drop(struct auth_identity *identity);
+/* The same from the control thread, of users of a back end what it said when they logged in lately;
+ * tenant: USER_TENANT_MAX + 1. */
 bool auth_tenant(struct auth *a, const char *user, char *tenant);
 /* Whether the users file names the user: for identities that need no secret (AUTH EXTERNAL). */
 bool auth_knows(struct auth_client *c, const char *user);
+/* How often this client has taken another users file: what the file said of a user holds while it
+ * is the same. */
+uint32_t auth_users_taken(struct auth_client *c);
 /* Calls done() of what has been judged; the number.  Every round of the worker's loop. */
 unsigned auth_poll(struct auth_client *c);
 

@@ -7,18 +7,19 @@
 
 struct entry {
 	uint8_t key[CACHE_KEY_BYTES];
+	void *value;         /* NULL: none */
 	uint64_t expires_us; /* 0: free */
 	uint32_t next;       /* in the bucket: index + 1 */
 };
 
 struct cache {
 	uint32_t entries, mask, oldest;
-	uint64_t ttl_us;
+	void (*release)(void *value);
 	struct entry *entry;
 	uint32_t *bucket; /* index + 1 */
 };
 
-struct cache *cache_create(uint32_t entries, uint64_t ttl_us)
+struct cache *cache_create(uint32_t entries, void (*release)(void *value))
 {
 	struct cache *c = calloc(1, sizeof(*c));
 	uint32_t buckets = 1;
@@ -29,7 +30,7 @@ struct cache *cache_create(uint32_t entries, uint64_t ttl_us)
 		buckets *= 2;
 	c->entries = entries;
 	c->mask = buckets - 1;
-	c->ttl_us = ttl_us;
+	c->release = release;
 	c->entry = calloc(entries, sizeof(*c->entry));
 	c->bucket = calloc(buckets, sizeof(*c->bucket));
 	if (c->entry == NULL || c->bucket == NULL) {
@@ -39,10 +40,19 @@ struct cache *cache_create(uint32_t entries, uint64_t ttl_us)
 	return c;
 }
 
+static void drop_value(struct cache *c, struct entry *e)
+{
+	if (e->value != NULL)
+		c->release(e->value);
+	e->value = NULL;
+}
+
 void cache_destroy(struct cache *c)
 {
 	if (c == NULL)
 		return;
+	for (uint32_t i = 0; c->entry != NULL && i < c->entries; i++)
+		drop_value(c, &c->entry[i]);
 	free(c->entry);
 	free(c->bucket);
 	free(c);
@@ -65,11 +75,14 @@ static struct entry *find(const struct cache *c, const uint8_t *key)
 	return NULL;
 }
 
-bool cache_has(const struct cache *c, const uint8_t *key, uint64_t now_us)
+bool cache_has(const struct cache *c, const uint8_t *key, uint64_t now_us, void **value)
 {
 	const struct entry *e = find(c, key);
+	bool has = e != NULL && now_us < e->expires_us;
 
-	return e != NULL && now_us < e->expires_us;
+	if (value != NULL)
+		*value = has ? e->value : NULL;
+	return has;
 }
 
 static void unlink_entry(struct cache *c, uint32_t index)
@@ -81,20 +94,25 @@ static void unlink_entry(struct cache *c, uint32_t index)
 	*link = c->entry[index].next;
 }
 
-bool cache_put(struct cache *c, const uint8_t *key, uint64_t now_us)
+bool cache_put(struct cache *c, const uint8_t *key, void *value, uint64_t ttl_us, uint64_t now_us)
 {
 	struct entry *e = &c->entry[c->oldest];
 	bool evicted = false;
 
-	if (cache_has(c, key, now_us))
+	if (cache_has(c, key, now_us, NULL)) {
+		if (value != NULL)
+			c->release(value);
 		return false;
+	}
 	if (e->expires_us != 0) {
 		evicted = now_us < e->expires_us;
 		unlink_entry(c, c->oldest);
+		drop_value(c, e);
 	}
 	uint32_t *bucket = bucket_of(c, key);
 	memcpy(e->key, key, CACHE_KEY_BYTES);
-	e->expires_us = now_us + c->ttl_us;
+	e->value = value;
+	e->expires_us = now_us + ttl_us;
 	e->next = *bucket;
 	*bucket = c->oldest + 1;
 	c->oldest = (c->oldest + 1) % c->entries;

@@ -2,8 +2,8 @@
  * cache.h - keys of credentials that have been verified lately.
  *
  * A key is an HMAC over user, password and stored record, so the cache holds nothing from which
- * a password could be tried, and a changed record simply never matches again.  All entries
- * live equally long; hence the oldest is also the first to expire, and it makes room.
+ * a password could be tried, and a changed record simply never matches again.  The oldest entry
+ * makes room.  With a key goes a value, of which the cache has a reference of its own.
  *
  * Owner: one worker.
  * Runs on: that worker; memory is taken at creation, touched as it fills.
@@ -19,11 +19,12 @@ enum { CACHE_KEY_BYTES = 32 };
 
 struct cache;
 
-/* NULL when memory is short. */
-struct cache *cache_create(uint32_t entries, uint64_t ttl_us);
+/* release: of a value; NULL when memory is short. */
+struct cache *cache_create(uint32_t entries, void (*release)(void *value));
 void cache_destroy(struct cache *c);
-bool cache_has(const struct cache *c, const uint8_t *key, uint64_t now_us);
-/* true: an entry that was still valid made room. */
-bool cache_put(struct cache *c, const uint8_t *key, uint64_t now_us);
+/* value: borrowed until the next cache_put(); NULL there: not wanted. */
+bool cache_has(const struct cache *c, const uint8_t *key, uint64_t now_us, void **value);
+/* Takes the value over, NULL or not.  true: an entry that was still valid made room. */
+bool cache_put(struct cache *c, const uint8_t *key, void *value, uint64_t ttl_us, uint64_t now_us);
 
 #endif

@@ -45,6 +45,11 @@ static void free_client(struct auth_client *c)
 	free(c);
 }
 
+static void release(void *identity)
+{
+	identity_unref(identity);
+}
+
 struct auth_client *auth_client_create(struct auth *a, struct shard *shard)
 {
 	struct auth_client *c = calloc(1, sizeof(*c));
@@ -55,8 +60,8 @@ struct auth_client *auth_client_create(struct auth *a, struct shard *shard)
 	c->shard = shard;
 	list_init(&c->link);
 	list_init(&c->leaders);
-	c->results = ring_create(a->c.queue);
-	c->cache = cache_create(a->c.cache_entries, (uint64_t)a->c.cache_ttl_s * 1000000);
+	c->results = ring_create(LANES * (size_t)a->c.queue);
+	c->cache = cache_create(a->c.cache_entries, release);
 	c->mac = keyed_mac(a);
 	if (c->results == NULL || c->cache == NULL || c->mac == NULL) {
 		free_client(c);
@@ -79,19 +84,50 @@ static void take_new_snapshot(struct auth_client *c)
 		return;
 	users_unref(c->users);
 	c->users = u;
+	c->users_taken++;
 }
 
-/* Lengths before contents: no two different triples give the same octets. */
-static bool make_cache_key(struct auth_client *c, struct auth_request *r, const uint8_t *record_id)
+/* What a verdict depends on besides name and password: the user's record; for back ends the
+ * chain, and where it may depend on them source and listener. */
+struct basis {
+	uint8_t record_id[USERS_RECORD_ID_BYTES];
+	uint64_t route; /* 0: the record decides */
+	struct ip_addr source;
+};
+
+static void basis_of(const struct auth_request *r, const struct user *u, struct basis *b)
 {
-	uint32_t lengths[2] = {(uint32_t)strlen(r->user), (uint32_t)strlen(r->password)};
+	memset(b, 0, sizeof(*b));
+	if (!r->remote) {
+		if (u != NULL)
+			memcpy(b->record_id, u->record_id, sizeof(b->record_id));
+		return;
+	}
+	b->route = r->route;
+	if ((r->route & ROUTE_BY_SOURCE) == 0)
+		return;
+	b->source.family = r->source.family;
+	memcpy(b->source.byte, r->source.byte, sizeof(b->source.byte));
+}
+
+/* Lengths before contents: no two different checks give the same octets. */
+static bool make_cache_key(struct auth_client *c, struct auth_request *r, const struct user *u)
+{
+	bool by_source = r->remote && (r->route & ROUTE_BY_SOURCE) != 0;
+	const char *listener = by_source && r->listener != NULL ? r->listener : "";
+	uint32_t lengths[3] = {(uint32_t)strlen(r->user), (uint32_t)strlen(r->password),
+			       (uint32_t)strlen(listener)};
+	struct basis b;
 	size_t n = 0;
+
+	basis_of(r, u, &b);
 
 	return EVP_MAC_init(c->mac, NULL, 0, NULL) == 1 &&
 	       EVP_MAC_update(c->mac, (const uint8_t *)lengths, sizeof(lengths)) == 1 &&
 	       EVP_MAC_update(c->mac, (const uint8_t *)r->user, lengths[0]) == 1 &&
 	       EVP_MAC_update(c->mac, (const uint8_t *)r->password, lengths[1]) == 1 &&
-	       EVP_MAC_update(c->mac, record_id, USERS_RECORD_ID_BYTES) == 1 &&
+	       EVP_MAC_update(c->mac, (const uint8_t *)listener, lengths[2]) == 1 &&
+	       EVP_MAC_update(c->mac, (const uint8_t *)&b, sizeof(b)) == 1 &&
 	       EVP_MAC_final(c->mac, r->cache_key, &n, sizeof(r->cache_key)) == 1;
 }
 
@@ -104,13 +140,15 @@ static uint64_t source_tag(const struct auth *a, const struct ip_addr *addr)
 	return siphash(&a->tag_key, &net, sizeof(net));
 }
 
-/* One octet before the name keeps users and addresses apart. */
-static uint64_t user_tag(const struct auth *a, const char *name)
+/* One octet before the name keeps users and addresses apart.  Back ends find users without regard
+ * to case, so another spelling is not another budget. */
+uint64_t auth_user_tag(const struct auth *a, const char *name)
 {
 	char text[AUTH_USER_BYTES + 1] = {'u'};
 	size_t n = strnlen(name, AUTH_USER_BYTES - 1);
 
-	memcpy(text + 1, name, n);
+	for (size_t i = 0; i < n; i++)
+		text[1 + i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] | 0x20) : name[i];
 	return siphash(&a->tag_key, text, n + 1);
 }
 
@@ -127,27 +165,36 @@ static void drop_load(atomic_ushort *load)
 	atomic_fetch_sub_explicit(load, 1, memory_order_relaxed);
 }
 
+static struct lane *lane_of(struct auth *a, const struct auth_request *r)
+{
+	return &a->lane[r->remote ? LANE_REMOTE : LANE_HERE];
+}
+
 static void leave(struct auth *a, const struct auth_request *r)
 {
-	drop_load(&a->user_load[r->user_tag % AUTH_LOADS]);
-	drop_load(&a->source_load[r->source_tag % AUTH_LOADS]);
-	atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_release);
+	struct lane *l = lane_of(a, r);
+
+	drop_load(&l->user_load[r->user_tag % AUTH_LOADS]);
+	drop_load(&l->source_load[r->source_tag % AUTH_LOADS]);
+	atomic_fetch_sub_explicit(&l->waiting, 1, memory_order_release);
 }
 
 /* auth_counter_count when the check may wait, else the counter of what was full. */
 static enum auth_counter admit(struct auth *a, const struct auth_request *r)
 {
-	if (atomic_fetch_add_explicit(&a->waiting, 1, memory_order_acquire) >= a->c.queue) {
-		atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_relaxed);
+	struct lane *l = lane_of(a, r);
+
+	if (atomic_fetch_add_explicit(&l->waiting, 1, memory_order_acquire) >= a->c.queue) {
+		atomic_fetch_sub_explicit(&l->waiting, 1, memory_order_relaxed);
 		return auth_queue_full;
 	}
-	if (!take_load(&a->source_load[r->source_tag % AUTH_LOADS], a->c.queue_per_source)) {
-		atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_relaxed);
+	if (!take_load(&l->source_load[r->source_tag % AUTH_LOADS], a->c.queue_per_source)) {
+		atomic_fetch_sub_explicit(&l->waiting, 1, memory_order_relaxed);
 		return auth_source_full;
 	}
-	if (!take_load(&a->user_load[r->user_tag % AUTH_LOADS], a->c.queue_per_user)) {
-		drop_load(&a->source_load[r->source_tag % AUTH_LOADS]);
-		atomic_fetch_sub_explicit(&a->waiting, 1, memory_order_relaxed);
+	if (!take_load(&l->user_load[r->user_tag % AUTH_LOADS], a->c.queue_per_user)) {
+		drop_load(&l->source_load[r->source_tag % AUTH_LOADS]);
+		atomic_fetch_sub_explicit(&l->waiting, 1, memory_order_relaxed);
 		return auth_user_full;
 	}
 	return auth_counter_count;
@@ -210,14 +257,25 @@ void auth_scram_verifier(struct auth_client *c, const char *user, struct scram_v
 	memcpy(v->salt, made_up, MADE_UP_SALT);
 }
 
-bool auth_attributes(struct auth_client *c, const char *user, const char **tenant,
-		     const char **addresses)
+bool auth_attributes(struct auth_client *c, const char *user, const struct auth_identity *identity,
+		     const char **tenant, const char **addresses)
 {
+	if (identity != NULL) {
+		*tenant = identity->tenant;
+		*addresses = identity->addresses;
+		return true;
+	}
 	take_new_snapshot(c);
 	const struct user *u = users_find(c->users, user);
 	*tenant = u != NULL && u->tenant != NULL ? u->tenant : "";
 	*addresses = u != NULL && u->addresses != NULL ? u->addresses : "";
 	return u != NULL;
+}
+
+uint32_t auth_users_taken(struct auth_client *c)
+{
+	take_new_snapshot(c);
+	return c->users_taken;
 }
 
 bool auth_knows(struct auth_client *c, const char *user)
@@ -232,7 +290,7 @@ static enum auth_verdict ask(struct auth_client *c, struct auth_request *r, cons
 	struct auth *a = c->auth;
 
 	r->source_tag = source_tag(a, &r->source);
-	r->user_tag = user_tag(a, r->user);
+	r->user_tag = auth_user_tag(a, r->user);
 	enum auth_counter full = admit(a, r);
 	if (full != auth_counter_count) {
 		counter_inc(&c->counters[full]);
@@ -241,30 +299,59 @@ static enum auth_verdict ask(struct auth_client *c, struct auth_request *r, cons
 	r->client = c;
 	r->users = users_ref(c->users);
 	r->record = u;
-	r->asked_us = c->shard->now_us;
 	r->verdict = AUTH_PENDING;
 	c->pending++;
 	list_push_back(&c->leaders, &r->link);
 	bool pushed = ring_push(a->requests, r);
-	assert(pushed); /* `waiting` never exceeds its capacity */
+	assert(pushed); /* the lanes' bounds together are its capacity */
 	return AUTH_PENDING;
+}
+
+/* The users file decides alone on whom it knows, if it is the first to be asked. */
+static bool begins_remote(const struct auth_request *r, const struct user *u)
+{
+	return r->kind == AUTH_PASSWORD && (r->route & ROUTE_REMOTE) != 0 &&
+	       ((r->route & ROUTE_USERS_FIRST) == 0 || u == NULL);
+}
+
+static void take_identity(struct auth_request *r, struct auth_identity *identity)
+{
+	r->identity = identity_ref(identity);
+	if (identity != NULL)
+		memcpy(r->user, identity->user, sizeof(r->user));
+}
+
+/* A verdict of the file needs its record, one of a back end what it said then. */
+static bool cached(struct auth_client *c, struct auth_request *r, const struct user *u)
+{
+	void *identity;
+
+	if (!cache_has(c->cache, r->cache_key, c->shard->now_us, &identity) ||
+	    (identity == NULL && (u == NULL || r->remote)))
+		return false;
+	take_identity(r, identity);
+	return true;
 }
 
 enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
 {
-	static const uint8_t nobody[USERS_RECORD_ID_BYTES];
-
 	take_new_snapshot(c);
 	r->follow = NULL;
+	r->identity = NULL;
+	r->at = 0;
+	r->charged = false;
+	r->asked_us = c->shard->now_us;
+	r->route = atomic_load_explicit(&c->auth->route, memory_order_relaxed);
 	const struct user *u = users_find(c->users, r->user);
+	r->remote = begins_remote(r, u);
 	if (r->kind != AUTH_PASSWORD) {
 		/* no two proofs and no two tokens are the same check */
 		memset(r->cache_key, 0, sizeof(r->cache_key));
 		return ask(c, r, u);
 	}
 	/* The key is made for unknown users too: the same work, the same time. */
-	bool keyed = make_cache_key(c, r, u != NULL ? u->record_id : nobody);
-	if (keyed && cache_has(c->cache, r->cache_key, c->shard->now_us) && u != NULL) {
+	bool keyed = make_cache_key(c, r, u);
+	if (keyed && cached(c, r, u)) {
 		counter_inc(&c->counters[auth_cache_hits]);
 		return answer(r, AUTH_OK);
 	}
@@ -277,20 +364,59 @@ enum auth_verdict auth_check(struct auth_client *c, struct auth_request *r)
 	return leader != NULL ? follow(c, leader, r) : ask(c, r, u);
 }
 
+static void void_answer(struct auth_client *c, struct auth_request *r, enum auth_verdict v,
+			enum auth_counter why)
+{
+	counter_inc(&c->counters[why]);
+	identity_unref(r->identity);
+	r->identity = NULL;
+	r->verdict = v;
+}
+
+static void put_in_cache(struct auth_client *c, struct auth_request *r, uint32_t ttl_s)
+{
+	if (cache_put(c->cache, r->cache_key, identity_ref(r->identity), ttl_s * (uint64_t)1000000,
+		      c->shard->now_us))
+		counter_inc(&c->counters[auth_cache_evictions]);
+}
+
+/* A back end has accepted.  The name that it gives must not be one that the users file, asked
+ * before it, decides on. */
+static void settle_remote(struct auth_client *c, struct auth_request *r)
+{
+	bool users_first = (r->route & ROUTE_USERS_FIRST) != 0;
+
+	if (r->route != atomic_load_explicit(&c->auth->route, memory_order_relaxed)) {
+		void_answer(c, r, AUTH_OVERLOADED, auth_backends_changed);
+		return;
+	}
+	if (users_first && users_find(c->users, r->identity->user) != NULL) {
+		void_answer(c, r, AUTH_BAD, auth_shadowed);
+		return;
+	}
+	if (r->identity->cache_s > 0)
+		put_in_cache(c, r, r->identity->cache_s);
+	memcpy(r->user, r->identity->user, sizeof(r->user));
+}
+
 /* The record may have changed between question and answer: then the answer is void. */
 static void settle(struct auth_client *c, struct auth_request *r)
 {
 	if (r->kind == AUTH_TOKEN)
 		return;
+	if (r->identity != NULL) {
+		settle_remote(c, r);
+		return;
+	}
 	const struct user *now = users_find(c->users, r->user);
 	if (now == NULL ||
 	    memcmp(now->record_id, r->record->record_id, USERS_RECORD_ID_BYTES) != 0) {
-		counter_inc(&c->counters[auth_record_changed]);
-		r->verdict = AUTH_OVERLOADED;
+		void_answer(c, r, AUTH_OVERLOADED, auth_record_changed);
 		return;
 	}
-	if (r->kind == AUTH_PASSWORD && cache_put(c->cache, r->cache_key, c->shard->now_us))
-		counter_inc(&c->counters[auth_cache_evictions]);
+	/* a key of the back ends does not name the record */
+	if (r->kind == AUTH_PASSWORD && !r->remote)
+		put_in_cache(c, r, c->auth->c.cache_ttl_s);
 }
 
 static struct auth_request *fetch_result(struct auth_client *c)
@@ -332,6 +458,8 @@ unsigned auth_poll(struct auth_client *c)
 	while (c->pending > 0 && (r = fetch_result(c)) != NULL) {
 		enum auth_verdict v = r->verdict;
 		struct auth_request *followers = in_order(r->follow);
+		struct auth_identity *identity =
+			followers != NULL ? identity_ref(r->identity) : NULL;
 		r->done(r);
 		n++;
 		while (followers != NULL) {
@@ -339,9 +467,11 @@ unsigned auth_poll(struct auth_client *c)
 			followers = f->follow;
 			c->followers--;
 			f->verdict = v;
+			take_identity(f, identity);
 			f->done(f);
 			n++;
 		}
+		identity_unref(identity);
 	}
 	return n;
 }
@@ -353,10 +483,14 @@ void auth_client_destroy(struct auth_client *c)
 	while (c->pending > 0) {
 		if (c->auth->threads_running == 0)
 			auth_return_waiting(c->auth);
-		if (fetch_result(c) != NULL)
+		struct auth_request *r = fetch_result(c);
+		if (r != NULL) {
+			identity_unref(r->identity);
+			r->identity = NULL;
 			nap_worked(&nap);
-		else
+		} else {
 			nap_idle(&nap);
+		}
 	}
 	pthread_mutex_lock(&c->auth->clients_lock);
 	list_del(&c->link);
@@ -367,4 +501,9 @@ void auth_client_destroy(struct auth_client *c)
 const uint64_t *auth_client_counters(const struct auth_client *c)
 {
 	return c->counters;
+}
+
+void auth_identity_drop(struct auth_identity *identity)
+{
+	identity_unref(identity);
 }

@@ -19,6 +19,11 @@
 	X(auth, limited_address, "checks", "not judged: too many failures of the address")      \
 	X(auth, limited_user, "checks", "not judged: too many failures of the user")            \
 	X(auth, no_memory, "checks", "not judged: no memory for the hash")                      \
+	X(auth, backend_outages, "checks", "answered 454: a back end gave no answer in time")   \
+	X(auth, backend_malformed, "checks", "answered 454: a back end's answer was unusable")  \
+	X(auth, backend_late, "checks", "answered 454: waited too long for a back end's turn")  \
+	X(auth, backends_changed, "checks", "void because the back ends changed meanwhile")     \
+	X(auth, shadowed, "checks", "refused: the name found is another's in the users file")   \
 	X(auth, token_malformed, "tokens", "refused: not a signed JSON Web Token")              \
 	X(auth, token_key, "tokens", "refused: no key of that id and algorithm")                \
 	X(auth, token_signature, "tokens", "refused: wrong signature")                          \

@@ -361,6 +361,23 @@ int users_load(struct users **out, const char *file, struct users_graveyard *gra
 	return 0;
 }
 
+struct users *users_none(struct users_graveyard *graveyard)
+{
+	struct users *u = calloc(1, sizeof(*u));
+
+	if (u == NULL)
+		return NULL;
+	u->text = calloc(1, 1);
+	if (u->text == NULL || make_room(u, 0) != 0) {
+		free_users(u);
+		return NULL;
+	}
+	choose_dummy(u);
+	atomic_init(&u->references, 1);
+	u->graveyard = graveyard;
+	return u;
+}
+
 struct users *users_ref(struct users *u)
 {
 	atomic_fetch_add_explicit(&u->references, 1, memory_order_relaxed);

@@ -51,6 +51,8 @@ struct users_graveyard {
 /* graveyard: may be NULL for a snapshot that stays on one thread. */
 int users_load(struct users **u, const char *file, struct users_graveyard *graveyard, char *error,
 	       size_t error_bytes);
+/* A snapshot without users; NULL when memory is short. */
+struct users *users_none(struct users_graveyard *graveyard);
 struct users *users_ref(struct users *u);
 void users_unref(struct users *u);
 /* Frees the snapshots in the graveyard; the number. */

@@ -4,13 +4,11 @@ The three exclude each other as packages and bring services along, so each is un
 build folder and laid over /usr, /etc and /var/spool in a mount namespace of its own; the machine's
 own mail system is not touched.  What they submit arrives octet by octet below the Received fields
 that they and the gateway put on top."""
-import glob
 import os
-import shutil
 import subprocess
 import sys
 
-from harness import BUILD, HOST, Lab, PASSWORD, TLS_NAME, USER, main, mails_about
+from harness import HOST, Lab, PASSWORD, TLS_NAME, USER, main, mails_about, unpacked
 
 FROM, TO = "alice@example.net", "bob@example.org"
 MESSAGE = """From: Alice <%s>
@@ -30,22 +28,6 @@ Zeile mit Umlaut: \u00e4
 %s
 last line
 """ % (FROM, TO, "long " * 150)
-
-
-def unpacked(package):
-    """The package's files, in the build folder."""
-    directory = os.path.join(BUILD, "mta", package)
-    root = os.path.join(directory, "root")
-    if not os.path.isdir(root):
-        shutil.rmtree(directory, ignore_errors=True)
-        os.makedirs(directory)
-        p = subprocess.run(["apt-get", "download", "-q", package], cwd=directory, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
-        assert p.returncode == 0, p.stdout
-        subprocess.run(["dpkg", "-x"] + glob.glob(os.path.join(directory, "*.deb")) +
-                       [root + ".part"], check=True)
-        os.rename(root + ".part", root)
-    return root
 
 
 def accounts(etc, names):

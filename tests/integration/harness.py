@@ -1,9 +1,11 @@
 """Test functions of a module run in the order they stand, TAP out.  A test's name is its claim."""
 import base64
+import glob
 import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -103,6 +105,22 @@ def worker_counters(lab, name):
 
 def counter(lab, name):
     return sum(worker_counters(lab, name))
+
+
+def unpacked(package):
+    """The Debian package's files, in the build folder: not installed, nothing of it is started."""
+    directory = os.path.join(BUILD, "packages", package)
+    root = os.path.join(directory, "root")
+    if not os.path.isdir(root):
+        shutil.rmtree(directory, ignore_errors=True)
+        os.makedirs(directory)
+        p = subprocess.run(["apt-get", "download", "-q", package], cwd=directory, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        assert p.returncode == 0, p.stdout
+        subprocess.run(["dpkg", "-x"] + glob.glob(os.path.join(directory, "*.deb")) +
+                       [root + ".part"], check=True)
+        os.rename(root + ".part", root)
+    return root
 
 
 def expect(reply, code, enhanced=None):

@@ -344,21 +344,22 @@ static void right_guesses_cost_nothing(void **state)
 
 static void a_full_cache_forgets_the_oldest(void **state)
 {
-	struct cache *c = cache_create(4, 1000);
+	struct cache *c = cache_create(4, NULL);
 	uint8_t key[6][CACHE_KEY_BYTES] = {};
 
 	assert_non_null(c);
 	for (uint8_t i = 0; i < 6; i++) {
 		key[i][0] = i & 1; /* two share a bucket */
 		key[i][31] = i;
-		assert_int_equal(cache_put(c, key[i], 10), i >= 4);
-		assert_false(cache_put(c, key[i], 10)); /* again: no second entry */
+		assert_int_equal(cache_put(c, key[i], NULL, 1000, 10), i >= 4);
+		assert_false(cache_put(c, key[i], NULL, 1000, 10)); /* again: no second entry */
 	}
 	for (unsigned i = 0; i < 6; i++)
-		assert_int_equal(cache_has(c, key[i], 11), i >= 2);
-	assert_false(cache_has(c, key[5], 1010));
-	assert_false(cache_put(c, key[0], 2000)); /* takes the place of an expired one */
-	assert_true(cache_has(c, key[0], 2000));
+		assert_int_equal(cache_has(c, key[i], 11, NULL), i >= 2);
+	assert_false(cache_has(c, key[5], 1010, NULL));
+	assert_false(
+		cache_put(c, key[0], NULL, 1000, 2000)); /* takes the place of an expired one */
+	assert_true(cache_has(c, key[0], 2000, NULL));
 	cache_destroy(c);
 }
 

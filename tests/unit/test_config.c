@@ -334,6 +334,8 @@ static void a_comparison_names_every_key_that_differs_and_whether_it_reloads(voi
 		{"port: 2525", "port: 2526", "+relay.pools[0].next_hops[1].port "},
 		{"[LOGIN]", "[PLAIN]", "+auth.mechanisms "},
 		{"[LOGIN]", "[LOGIN]", ""},
+		{"/etc/postern/users\n", "/etc/postern/users\n  backends: [{type: users}]\n",
+		 "+auth.backends "},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

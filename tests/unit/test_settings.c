@@ -9,6 +9,7 @@
 #include "control/settings.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void tokens_are_not_offered_before_the_restart_that_brings_their_keys(void **state)
 {
@@ -28,9 +29,41 @@ static void tokens_are_not_offered_before_the_restart_that_brings_their_keys(voi
 	assert_int_equal(smtp.mechanisms, plain | tokens);
 }
 
+static void back_ends_are_told_as_written_and_compare_octet_by_octet(void **state)
+{
+	static struct config c;
+	static struct auth_config one, two;
+	struct config_backend *b = c.auth.backend;
+
+	c.auth.backend_count = 2;
+	b[0].type = CONFIG_BACKEND_USERS;
+	b[1].type = CONFIG_BACKEND_LDAP;
+	b[1].timeout_us = 1500000;
+	b[1].cache_us = 60000000;
+	b[1].connections = 3;
+	b[1].tls = CONFIG_BACKEND_TLS_REQUIRED;
+	snprintf(b[1].url, sizeof(b[1].url), "ldap://a");
+	memset(&one, 0x55, sizeof(one));
+	settings_auth(&c, &one);
+	settings_auth(&c, &two);
+	assert_int_equal(one.n_backends, 2);
+	assert_int_equal(one.backends[0].kind, AUTH_BACKEND_USERS);
+	assert_int_equal(one.backends[1].timeout_ms, 1500);
+	assert_int_equal(one.backends[1].cache_s, 60);
+	assert_int_equal(one.backends[1].connections, 3);
+	assert_true(one.backends[1].tls);
+	assert_string_equal(one.backends[1].name, "ldap");
+	assert_memory_equal(&one.backends, &two.backends, sizeof(one.backends[0]) * 2);
+	/* it begins with TLS then: no StartTLS */
+	snprintf(b[1].url, sizeof(b[1].url), "ldaps://a");
+	settings_auth(&c, &one);
+	assert_false(one.backends[1].tls);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(back_ends_are_told_as_written_and_compare_octet_by_octet),
 		cmocka_unit_test(tokens_are_not_offered_before_the_restart_that_brings_their_keys),
 	};
 

@@ -1,5 +1,6 @@
 /* test_smtp_limits.c - what a user, a tenant and an address may send, and how they are told */
 #include "base/base64.h"
+#include "smtp/auth/users.h"
 #include "smtp/internal.h"
 #include "tests/sim/peer.h"
 
@@ -331,6 +332,38 @@ static void new_limits_hold_for_sessions_that_are_open(void **state)
 	free(c);
 }
 
+/* m->users is read again; a session's class goes by it from its next command on. */
+static void set_tenant(struct mail *m, const char *user, const char *tenant)
+{
+	char error[256];
+	struct users_edit e = {
+		.file = m->users, .change = USERS_SET, .name = user, .tenant = tenant};
+
+	assert_int_equal(users_edit(&e, error, sizeof(error)), 0);
+	auth_refresh(m->auth);
+}
+
+static void a_user_who_gets_another_tenant_gets_its_limits_in_an_open_session(void **state)
+{
+	struct mail_options o = options();
+
+	o.tenant = "free";
+	o.smtp.n_classes = 2;
+	strcpy(o.smtp.classes[0].tenants, "small");
+	o.smtp.classes[0].rate[SMTP_TENANT][SMTP_MESSAGES] = (struct quota_rate){1, hour};
+	struct mail *m = mail_create(&o);
+	m->hold_relay = true;
+	struct peer *p = login(m, "alice");
+	for (unsigned i = 0; i < 3; i++)
+		send_one(p, "250");
+	set_tenant(m, "alice", "small");
+	send_one(p, "250");
+	send_one(p, "450");
+	set_tenant(m, "alice", "free");
+	send_one(p, "250");
+	mail_destroy(m);
+}
+
 struct rows {
 	char text[1000];
 };
@@ -483,6 +516,7 @@ int main(void)
 		cmocka_unit_test(sessions_of_a_user_and_a_tenant_are_counted),
 		cmocka_unit_test(ehlo_after_login_tells_the_users_own_figures),
 		cmocka_unit_test(new_limits_hold_for_sessions_that_are_open),
+		cmocka_unit_test(a_user_who_gets_another_tenant_gets_its_limits_in_an_open_session),
 		cmocka_unit_test(use_is_reported_against_the_limits),
 		cmocka_unit_test(a_flood_of_one_user_does_not_push_another_below_his_share),
 		cmocka_unit_test(shares_follow_the_weights),

@@ -159,7 +159,8 @@ struct config_listener {
 	char name[CONFIG_NAME_BYTES];
 	uint64_t port;
 	enum config_listener_tls tls;
-	enum config_of_listener normalize, hide_client;
+	enum config_of_listener normalize, hide_client, require_from, remove_bcc, add_sender,
+		senders;
 	uint64_t duplicates_us; /* 0: they are not looked for */
 };
 

@@ -15,6 +15,7 @@ enum { TAKE_MS = 2000 };
 struct limits {
 	struct smtp_config smtp;
 	struct relay_config relay;
+	struct smtp_policy policy[CONFIG_LISTENERS];
 	_Atomic unsigned units; /* that have it, or will take it */
 	struct limits *next;    /* in gateway->limits */
 };
@@ -32,6 +33,8 @@ static void take_limits(void *arg)
 
 	smtp_worker_configure(u->smtp, &h->limits->smtp);
 	relay_worker_configure(u->relay, &h->limits->relay);
+	for (unsigned i = 0; i < u->env->config->listener_count; i++)
+		u->listeners[i].policy = h->limits->policy[i];
 	u->limits = h->limits;
 	if (before != NULL)
 		atomic_fetch_sub(&before->units, 1);
@@ -132,6 +135,8 @@ static void publish(struct gateway *g, const struct config *c, struct limits *l)
 {
 	settings_smtp(c, &l->smtp);
 	settings_relay(c, g->env.resolver, &l->relay);
+	for (unsigned i = 0; i < c->listener_count; i++)
+		settings_policy(c, i, &l->policy[i]);
 	atomic_store(&l->units, g->n_units);
 	l->next = g->limits;
 	g->limits = l;

@@ -94,6 +94,13 @@ static const struct schema_choice listener_switch_choices[] = {
 	{},
 };
 
+static const struct schema_choice listener_senders_choices[] = {
+	{"inherit", CONFIG_AS_SUBMISSION},
+	{"any", CONFIG_LISTENER_NO},
+	{"own", CONFIG_LISTENER_YES},
+	{},
+};
+
 #define EXTENSION_CHOICE(id, keyword) {keyword, SMTP_EXT_##id},
 static const struct schema_choice extension_choices[] = {SMTP_EXTENSIONS(EXTENSION_CHOICE){}};
 
@@ -189,6 +196,13 @@ static const struct schema_row dataplane_rows[] = {
 	{},
 };
 
+#define LISTENER_SWITCH(name)                                                       \
+	{                                                                           \
+#name, SCHEMA_CHOICE, FIELD(config_listener, name),                 \
+			.preset = "inherit", .choices = listener_switch_choices,    \
+			.reloadable = true, .help = "in place of submission." #name \
+	}
+
 static const struct schema_row listener_rows[] = {
 	{"name", SCHEMA_TEXT, FIELD(config_listener, name), .required = true,
 	 .help = "shown in logs and metrics"},
@@ -198,9 +212,15 @@ static const struct schema_row listener_rows[] = {
 	 .choices = listener_tls_choices,
 	 .help = "implicit (port 465) or starttls (port 587), RFC 8314"},
 	{"bare_newline", SCHEMA_CHOICE, FIELD(config_listener, normalize), .preset = "inherit",
-	 .choices = listener_newline_choices, .help = "in place of submission.bare_newline"},
-	{"hide_client", SCHEMA_CHOICE, FIELD(config_listener, hide_client), .preset = "inherit",
-	 .choices = listener_switch_choices, .help = "in place of submission.hide_client"},
+	 .choices = listener_newline_choices, .reloadable = true,
+	 .help = "in place of submission.bare_newline"},
+	LISTENER_SWITCH(hide_client),
+	LISTENER_SWITCH(require_from),
+	LISTENER_SWITCH(remove_bcc),
+	LISTENER_SWITCH(add_sender),
+	{"senders", SCHEMA_CHOICE, FIELD(config_listener, senders), .preset = "inherit",
+	 .choices = listener_senders_choices, .reloadable = true,
+	 .help = "in place of submission.senders"},
 	{"duplicates", SCHEMA_TIME, FIELD(config_listener, duplicates_us), RANGE(0, DAYS(7)),
 	 .preset = "0s",
 	 .help = "a message that comes again within this time (its 250 was lost) is answered as "
@@ -330,7 +350,7 @@ static const struct schema_row submission_rows[] = {
 	 .choices = senders_choices, .reloadable = true,
 	 .help = "any, or own: reverse-path and From must be the user's addresses"},
 	{"bare_newline", SCHEMA_CHOICE, FIELD(config_submission, bare_newline), .preset = "reject",
-	 .choices = bare_newline_choices,
+	 .choices = bare_newline_choices, .reloadable = true,
 	 .help = "a lone LF in message data: refused, or made to CR LF unless signed"},
 	{"long_lines", SCHEMA_CHOICE, FIELD(config_submission, long_lines), .preset = "pass",
 	 .choices = long_lines_choices, .reloadable = true, .help = "lines over 998 octets"},
@@ -344,7 +364,8 @@ static const struct schema_row submission_rows[] = {
 	 .choices = switch_choices, .reloadable = true,
 	 .help = "add Sender when From is not the user's (RFC 6409)"},
 	{"hide_client", SCHEMA_CHOICE, FIELD(config_submission, hide_client), .preset = "false",
-	 .choices = switch_choices, .help = "Received does not tell the client's name and address"},
+	 .choices = switch_choices, .reloadable = true,
+	 .help = "Received does not tell the client's name and address"},
 	{},
 };
 

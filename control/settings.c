@@ -240,10 +240,6 @@ void settings_smtp(const struct config *c, struct smtp_config *out)
 		.max_hold_us = c->submission.max_hold_us,
 		.max_priority = (int8_t)c->submission.max_priority,
 		.long_lines_refused = c->submission.long_lines == CONFIG_LONG_LINES_REJECT,
-		.from_required = c->submission.require_from == CONFIG_ON,
-		.remove_bcc = c->submission.remove_bcc == CONFIG_ON,
-		.add_sender = c->submission.add_sender == CONFIG_ON,
-		.own_senders = c->submission.senders == CONFIG_SENDERS_OWN,
 		.command_us = c->submission.timeouts.command_us,
 		.data_us = c->submission.timeouts.data_us,
 		.unauthenticated_us = c->submission.timeouts.idle_unauthenticated_us,
@@ -270,6 +266,27 @@ void settings_smtp(const struct config *c, struct smtp_config *out)
 		out->exempt[i].addr = c->dataplane.limits.exempt[i].addr;
 		out->exempt[i].bits = c->dataplane.limits.exempt[i].bits;
 	}
+}
+
+static bool of_listener(enum config_of_listener own, bool submission)
+{
+	return own == CONFIG_AS_SUBMISSION ? submission : own == CONFIG_LISTENER_YES;
+}
+
+void settings_policy(const struct config *c, unsigned listener, struct smtp_policy *p)
+{
+	const struct config_listener *l = &c->listener[listener];
+	const struct config_submission *s = &c->submission;
+
+	*p = (struct smtp_policy){
+		.normalize =
+			of_listener(l->normalize, s->bare_newline == CONFIG_BARE_NEWLINE_NORMALIZE),
+		.hide_client = of_listener(l->hide_client, s->hide_client == CONFIG_ON),
+		.from_required = of_listener(l->require_from, s->require_from == CONFIG_ON),
+		.remove_bcc = of_listener(l->remove_bcc, s->remove_bcc == CONFIG_ON),
+		.add_sender = of_listener(l->add_sender, s->add_sender == CONFIG_ON),
+		.own_senders = of_listener(l->senders, s->senders == CONFIG_SENDERS_OWN),
+	};
 }
 
 static unsigned pool_index(const struct config_relay *r, const char *name)

@@ -22,6 +22,7 @@ struct tls_settings {
 
 void settings_tls(const struct config *c, struct tls_settings *out);
 void settings_smtp(const struct config *c, struct smtp_config *out);
+void settings_policy(const struct config *c, unsigned listener, struct smtp_policy *out);
 /* Hops by host name get the addresses that the resolver knows at this moment; NULL: none. */
 void settings_relay(const struct config *c, struct resolver *r, struct relay_config *out);
 /* The names that the resolver must know; how many. */

@@ -129,11 +129,6 @@ static int create_mail(struct unit *u)
 	return u->relay != NULL && u->smtp != NULL ? 0 : -ENOMEM;
 }
 
-static bool of_listener(enum config_of_listener own, bool submission)
-{
-	return own == CONFIG_AS_SUBMISSION ? submission : own == CONFIG_LISTENER_YES;
-}
-
 static int listen_all(struct unit *u)
 {
 	const struct config *c = u->env->config;
@@ -144,12 +139,8 @@ static int listen_all(struct unit *u)
 			.implicit_tls = c->listener[i].tls == CONFIG_TLS_IMPLICIT,
 			.name = c->listener[i].name,
 			.duplicates_us = c->listener[i].duplicates_us,
-			.normalize = of_listener(c->listener[i].normalize,
-						 c->submission.bare_newline ==
-							 CONFIG_BARE_NEWLINE_NORMALIZE),
-			.hide_client = of_listener(c->listener[i].hide_client,
-						   c->submission.hide_client == CONFIG_ON),
 		};
+		settings_policy(c, i, &u->listeners[i].policy);
 		struct tcp_listen l = {
 			.port = (uint16_t)c->listener[i].port,
 			.events = &smtp_stream_events,

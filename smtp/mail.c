@@ -130,7 +130,7 @@ void run_mail(struct smtp_session *s, struct text arguments)
 		return;
 	}
 	/* the null reverse-path is nobody's address: reports and replies need it */
-	if (c->own_senders && p.mailbox.n > 0 && !sender_is_own(s, p.mailbox)) {
+	if (s->listener->policy.own_senders && p.mailbox.n > 0 && !sender_is_own(s, p.mailbox)) {
 		smtp_count(s->worker, smtp_sender_not_own);
 		snprintf(own, sizeof(own), "<%.*s>", (int)p.mailbox.n, p.mailbox.at);
 		session_error(s, REPLY_NOT_OWN, own);

@@ -52,7 +52,7 @@ static void put_client(struct writer *w, const struct smtp_session *s)
 {
 	char addr[ADDR_TEXT_BYTES];
 
-	if (s->listener->hide_client)
+	if (s->listener->policy.hide_client)
 		put(w, "Received: from hidden.invalid\r\n");
 	else
 		put(w, "Received: from %s ([%s%s])\r\n", s->helo,
@@ -106,7 +106,7 @@ static bool sender_needed(const struct transaction *tx, char *address, size_t ro
 	const struct header *h = &tx->content.header;
 	struct text offender;
 
-	return tx->worker->config->add_sender && h->count[HEADER_FROM] > 0 &&
+	return tx->session->listener->policy.add_sender && h->count[HEADER_FROM] > 0 &&
 	       h->count[HEADER_SENDER] == 0 && !authors_are_own(tx, &offender) &&
 	       user_address(tx, address, room);
 }

@@ -55,7 +55,7 @@ struct smtp_config {
 	uint64_t max_hold_us;        /* FUTURERELEASE; 0: not offered */
 	int8_t max_priority;         /* MT-PRIORITY that a user may ask for */
 	char qualify[SMTP_HOSTNAME]; /* domain for addresses without; empty: refused */
-	bool long_lines_refused, from_required, remove_bcc, add_sender, own_senders;
+	bool long_lines_refused;
 	uint64_t command_us, data_us, unauthenticated_us; /* deadlines */
 	uint64_t auth_failure_delay_us;
 	uint32_t mechanisms;           /* bits 1 << enum smtp_mechanism */
@@ -96,12 +96,21 @@ void smtp_worker_configure(struct smtp_worker *w, const struct smtp_config *c);
 void smtp_worker_destroy(struct smtp_worker *w);
 
 /* A listener's argument to the stream events. */
+/* What is done to, and asked of, the messages of a listener. */
+struct smtp_policy {
+	bool normalize;     /* a lone LF in message data becomes CR LF */
+	bool hide_client;   /* Received does not tell the client's name and address */
+	bool from_required; /* RFC 5322 section 3.6.2 */
+	bool remove_bcc, add_sender;
+	bool own_senders; /* reverse-path and From are the user's */
+};
+
+/* policy: may change between two turns of the worker, and on it. */
 struct smtp_listener {
 	struct smtp_worker *worker;
 	const char *name; /* lives as long as this */
 	bool implicit_tls;
-	bool normalize;         /* a lone LF in message data becomes CR LF */
-	bool hide_client;       /* Received does not tell the client's name and address */
+	struct smtp_policy policy;
 	uint64_t duplicates_us; /* how long a message that comes again is known; 0: never */
 };
 extern const struct stream_events smtp_stream_events;

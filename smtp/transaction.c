@@ -165,8 +165,8 @@ void transaction_begin_content(struct transaction *tx, bool dots)
 	content_begin(&tx->content, &(struct content_rules){
 					    .dots = dots,
 					    .binary = tx->parameters.body == ENVELOPE_BINARY,
-					    .normalize = dots && l->normalize,
-					    .remove_bcc = tx->worker->config->remove_bcc,
+					    .normalize = dots && l->policy.normalize,
+					    .remove_bcc = l->policy.remove_bcc,
 				    });
 }
 

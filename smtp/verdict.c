@@ -69,7 +69,8 @@ static bool field_twice(const struct transaction *tx, char *argument)
 
 static bool no_from(const struct transaction *tx, char *argument)
 {
-	return tx->content.header.count[HEADER_FROM] == 0 && tx->worker->config->from_required;
+	return tx->content.header.count[HEADER_FROM] == 0 &&
+	       tx->session->listener->policy.from_required;
 }
 
 static bool signed_lines(const struct transaction *tx, char *argument)
@@ -119,7 +120,7 @@ static bool from_not_own(const struct transaction *tx, char *argument)
 {
 	struct text offender;
 
-	if (!tx->worker->config->own_senders || authors_are_own(tx, &offender))
+	if (!tx->session->listener->policy.own_senders || authors_are_own(tx, &offender))
 		return false;
 	if (offender.n > 0)
 		snprintf(argument, ARGUMENT, "From: <%.*s>",

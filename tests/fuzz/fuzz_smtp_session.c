@@ -28,8 +28,8 @@ static struct mail *fresh(unsigned flags)
 
 	mail_options_default(&o);
 	o.smtp.max_messages = 16;
-	o.normalize = (flags & 1) != 0;
-	o.smtp.remove_bcc = (flags & 2) != 0;
+	o.policy.normalize = (flags & 1) != 0;
+	o.policy.remove_bcc = (flags & 2) != 0;
 	struct mail *m = mail_create(&o);
 	m->hold_relay = true;
 	m->tick_us = MAIL_SECOND / 4; /* nothing here waits for time */

@@ -204,6 +204,24 @@ def s_client(lab, *args):
     return p.stdout
 
 
+def test_the_policy_of_one_listener_changes_for_sessions_that_are_open(lab):
+    text = "Subject: x\r\n\r\nno author\r\n."
+    with Raw(lab, 465, login=True) as strict, Raw(lab, 587) as lax:
+        lax.starttls()
+        lax.login()
+        for step, code in ((0, 250), (1, 554)):
+            if step:
+                lab.config["listeners"][0]["require_from"] = True
+                lab.write_config()
+                answer = reload(lab)
+                assert answer["applied"] == ["listeners[0].require_from"], answer
+                assert answer["needs_restart"] == [], answer
+            for c, expected in ((strict, code), (lax, 250)):
+                c.envelope("alice@example.net")
+                expect(c.cmd("DATA"), 354)
+                expect(c.cmd(text), expected)
+
+
 if __name__ == "__main__":
     with Lab(workers=[min(1, os.cpu_count() - 1)]) as the_lab:
         the_lab.start()

@@ -264,8 +264,7 @@ static void create_smtp(struct mail *m)
 			(struct smtp_listener){.worker = m->smtp,
 					       .name = i == 1 ? "submissions" : "submission",
 					       .implicit_tls = i == 1,
-					       .normalize = m->o.normalize,
-					       .hide_client = m->o.hide_client,
+					       .policy = m->o.policy,
 					       .duplicates_us = m->o.duplicates_us};
 		struct tcp_listen l = {.port = ports[i],
 				       .events = &smtp_stream_events,

@@ -45,8 +45,8 @@ struct mail_options {
 	uint32_t tls_sessions;
 	struct tls_config tls; /* without certificates: one of mx.test, which next hops trust too */
 	unsigned spool_ring;
-	bool normalize, hide_client; /* of both listeners */
-	bool auth_waits;             /* the auth threads begin with mail_auth_start() */
+	struct smtp_policy policy; /* of both listeners */
+	bool auth_waits;           /* the auth threads begin with mail_auth_start() */
 };
 
 struct mail {

@@ -60,10 +60,30 @@ static void back_ends_are_told_as_written_and_compare_octet_by_octet(void **stat
 	assert_false(one.backends[1].tls);
 }
 
+static void a_listener_has_submissions_policy_where_it_says_nothing(void **state)
+{
+	static struct config c;
+	struct smtp_policy p;
+
+	c.submission.bare_newline = CONFIG_BARE_NEWLINE_NORMALIZE;
+	c.submission.remove_bcc = c.submission.require_from = CONFIG_ON;
+	c.submission.senders = CONFIG_SENDERS_OWN;
+	c.listener[1].normalize = c.listener[1].require_from = CONFIG_LISTENER_NO;
+	c.listener[1].remove_bcc = c.listener[1].senders = CONFIG_LISTENER_NO;
+	c.listener[1].add_sender = c.listener[1].hide_client = CONFIG_LISTENER_YES;
+	settings_policy(&c, 0, &p);
+	assert_true(p.normalize && p.remove_bcc && p.from_required && p.own_senders);
+	assert_false(p.add_sender || p.hide_client);
+	settings_policy(&c, 1, &p);
+	assert_false(p.normalize || p.remove_bcc || p.from_required || p.own_senders);
+	assert_true(p.add_sender && p.hide_client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(back_ends_are_told_as_written_and_compare_octet_by_octet),
+		cmocka_unit_test(a_listener_has_submissions_policy_where_it_says_nothing),
 		cmocka_unit_test(tokens_are_not_offered_before_the_restart_that_brings_their_keys),
 	};
 

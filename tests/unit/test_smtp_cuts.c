@@ -51,7 +51,7 @@ static struct mail *begin(void)
 	struct mail_options o;
 
 	mail_options_default(&o);
-	o.normalize = o.smtp.remove_bcc = true;
+	o.policy.normalize = o.policy.remove_bcc = true;
 	struct mail *m = mail_create(&o);
 	m->hold_relay = true;
 	return m;

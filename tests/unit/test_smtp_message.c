@@ -92,7 +92,7 @@ static void a_message_without_from_is_refused_only_where_from_is_required(void *
 	for (unsigned required = 0; required < 2; required++) {
 		struct mail_options o = defaults();
 		struct peer *p;
-		o.smtp.from_required = required;
+		o.policy.from_required = required;
 		struct mail *m = begin_with(&o, &p);
 		data_with(p, "", "Subject: x\r\n\r\n", required ? "554 5.6.0" : "250");
 		data_with(p, "", "just text\r\n", required ? "554 5.6.0" : "250");
@@ -139,7 +139,7 @@ static void a_lone_lf_is_made_a_line_end_only_where_normalizing_is_on(void **sta
 	for (unsigned normalize = 0; normalize < 2; normalize++) {
 		struct mail_options o = defaults();
 		struct peer *p;
-		o.normalize = normalize;
+		o.policy.normalize = normalize;
 		struct mail *m = begin_with(&o, &p);
 		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 			envelope_with(p, "");
@@ -166,7 +166,7 @@ static void normalizing_is_for_data_and_not_for_bdat(void **state)
 	struct mail_options o = defaults();
 	struct peer *p;
 
-	o.normalize = true;
+	o.policy.normalize = true;
 	struct mail *m = begin_with(&o, &p);
 	envelope_with(p, "");
 	bdat(p, FROM "\r\na\nb\r\n", strlen(FROM) + 7, true, "550 5.6.0");
@@ -186,7 +186,7 @@ static void a_signed_message_is_taken_as_it_is_or_refused_with_the_reason(void *
 		struct mail_options o = defaults();
 		struct peer *p;
 		char text[400];
-		o.normalize = o.smtp.remove_bcc = true;
+		o.policy.normalize = o.policy.remove_bcc = true;
 		struct mail *m = begin_with(&o, &p);
 		snprintf(text, sizeof(text), FROM "%s\r\na\nb\r\n", signs[i]);
 		data_with(p, "", text, "554 5.6.0 the message is signed: making its lone LF");
@@ -206,7 +206,7 @@ static void other_content_types_are_not_taken_for_signed(void **state)
 	struct mail_options o = defaults();
 	struct peer *p;
 
-	o.normalize = true;
+	o.policy.normalize = true;
 	struct mail *m = begin_with(&o, &p);
 	data_with(p, "", FROM "Content-Type: multipart/signedx\r\n\r\na\nb\r\n", "250");
 	data_with(p, "", FROM "Content-Type: text/plain; x=multipart/signed\r\n\r\na\nb\r\n",
@@ -234,7 +234,7 @@ static void bcc_vanishes_with_its_folded_lines_and_nothing_else_does(void **stat
 	struct mail_options o = defaults();
 	struct peer *p;
 
-	o.smtp.remove_bcc = true;
+	o.policy.remove_bcc = true;
 	struct mail *m = begin_with(&o, &p);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const char *sent = rows[i].sent;
@@ -259,7 +259,7 @@ static void a_hidden_client_leaves_the_field_but_not_its_name_and_address(void *
 	for (unsigned hidden = 0; hidden < 2; hidden++) {
 		struct mail_options o = defaults();
 		struct peer *p;
-		o.hide_client = hidden;
+		o.policy.hide_client = hidden;
 		struct mail *m = begin_with(&o, &p);
 		data_with(p, "", FROM "\r\n", "250");
 		const char *fields = added(m, FROM "\r\n");
@@ -316,7 +316,7 @@ static void sender_is_added_when_the_author_is_somebody_else(void **state)
 	for (unsigned on = 0; on < 2; on++) {
 		struct mail_options o = defaults();
 		struct peer *p;
-		o.smtp.add_sender = on;
+		o.policy.add_sender = on;
 		strcpy(o.smtp.qualify, "corp.example");
 		o.addresses = "alice@corp.example";
 		struct mail *m = begin_with(&o, &p);
@@ -336,7 +336,7 @@ static void only_own_addresses_may_send_where_senders_are_own(void **state)
 	struct mail_options o = defaults();
 	struct peer *p;
 
-	o.smtp.own_senders = true;
+	o.policy.own_senders = true;
 	o.addresses = "alice@example.net,@own.example";
 	struct mail *m = begin_with(&o, &p);
 	expect_cmd(p, "MAIL FROM:<alice@example.com>", "550 5.7.1 <alice@example.com> is not");
@@ -361,7 +361,7 @@ static void a_user_whose_name_is_an_address_may_send_as_it(void **state)
 	struct mail_options o = defaults();
 	struct peer *p;
 
-	o.smtp.own_senders = true;
+	o.policy.own_senders = true;
 	struct mail *m = begin_with(&o, &p);
 	struct smtp_session *s = slab_at(m->smtp->sessions, 0, NULL);
 	strcpy(s->user, "alice@example.net");

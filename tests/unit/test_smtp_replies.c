@@ -137,9 +137,9 @@ static void the_row_comes_from_its_sample(enum smtp_reply r)
 	mail_options_default(&o);
 	o.smtp.max_recipients = 2;
 	o.smtp.max_messages = 2;
-	o.smtp.long_lines_refused = o.smtp.remove_bcc = true;
-	o.smtp.from_required = r == REPLY_HEADER_NO_FROM;
-	o.smtp.own_senders = r == REPLY_NOT_OWN;
+	o.smtp.long_lines_refused = o.policy.remove_bcc = true;
+	o.policy.from_required = r == REPLY_HEADER_NO_FROM;
+	o.policy.own_senders = r == REPLY_NOT_OWN;
 	limit_one(&o.smtp, r);
 	struct mail *m = mail_create(&o);
 	m->hold_relay = true;

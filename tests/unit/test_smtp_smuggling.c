@@ -94,7 +94,7 @@ static void no_end_of_data_but_the_one_makes_a_second_message(void **state)
 	for (unsigned normalize = 0; normalize < 2; normalize++) {
 		struct mail_options o;
 		mail_options_default(&o);
-		o.normalize = normalize;
+		o.policy.normalize = normalize;
 		struct bench b = bench_with(&o);
 		for (unsigned i = 0; i < BEFORE * BEHIND; i++)
 			check_pair(&b, i, normalize);

@@ -19,6 +19,10 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 	BIO *b = BIO_new(t->tls->bio);
 	struct context_set *contexts = t->state->sets[t->index];
 
+	if (t->state->native_records)
+		takeover_begin(s);
+	if (s->job == JOB_CONNECT)
+		SSL_CTX_set_keylog_callback(t->client, s->takeover != NULL ? takeover_log : NULL);
 	s->ssl = SSL_new(s->job == JOB_CONNECT ? t->client : contexts->context[0]);
 	if (b == NULL || s->ssl == NULL) {
 		BIO_free(b);
@@ -94,6 +98,7 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 	int rc = SSL_do_handshake(s->ssl);
 	if (rc == 1) {
 		session_take_facts(s, t->state->channel_bindings);
+		takeover_finish(t, s);
 		s->step = STEP_DONE;
 		return;
 	}
@@ -166,7 +171,8 @@ static int thread_open(struct tls *t, unsigned index, const struct tls_config *c
 		return -ENOMEM;
 	h->ticket_cipher = EVP_CIPHER_fetch(h->lib, "AES-256-CBC", NULL);
 	h->directory = directory_create(&key);
-	if (h->ticket_cipher == NULL || h->directory == NULL)
+	h->engine = aead_engine_create(false);
+	if (h->ticket_cipher == NULL || h->directory == NULL || h->engine == NULL)
 		return -ENOMEM;
 	h->client = context_client(h, c->ca_file, error, error_bytes);
 	return h->client != NULL ? 0 : -EINVAL;
@@ -227,6 +233,7 @@ void tls_close(struct tls *t)
 	for (unsigned i = 0; i < t->n_threads; i++) {
 		struct tls_thread *h = &t->threads[i];
 		directory_free(h->directory);
+		aead_engine_destroy(h->engine);
 		SSL_CTX_free(h->client);
 		EVP_CIPHER_free(h->ticket_cipher);
 		OSSL_LIB_CTX_free(h->lib);

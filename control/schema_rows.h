@@ -21,5 +21,7 @@
 
 /* schema_limits.c: an item of `limits` */
 extern const struct schema_row schema_class_rows[];
+/* schema_tls.c: `tls` */
+extern const struct schema_row schema_tls_rows[];
 
 #endif

@@ -34,6 +34,7 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.n_certificates = c->tls.certificate_count,
 		.directory = c->tls.certificate_directory,
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
+		.native_records = c->tls.records == CONFIG_RECORDS_NATIVE,
 		.ticket_secret = c->tls.tickets.secret,
 		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,
 		.client_ca = c->tls.client_ca,

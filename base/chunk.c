@@ -8,7 +8,10 @@
 
 enum { BLOCK_BYTES = 65536, RESERVE_SHARE = 16 };
 
-static const uint32_t gross[CHUNK_SIZES] = {4096, 16384, BLOCK_BYTES};
+static uint32_t gross(enum chunk_size size)
+{
+	return chunk_capacity(size) + (uint32_t)sizeof(struct chunk);
+}
 
 struct block {
 	struct list link;   /* in free_blocks, or in partial[size] while it has a free chunk */
@@ -20,14 +23,18 @@ struct block {
 struct chunk_pool {
 	uint8_t *memory;
 	size_t n_blocks, free_count;
+	unsigned percent; /* of the blocks, in use */
 	struct list free_blocks;
 	struct list partial[CHUNK_SIZES];
 	struct block blocks[];
 };
 
-uint32_t chunk_capacity(enum chunk_size size)
+/* Blocks come and go seldom, and the share is asked for with every segment. */
+static void note_percent(struct chunk_pool *p)
 {
-	return gross[size] - (uint32_t)sizeof(struct chunk);
+	p->percent = p->n_blocks == 0
+			     ? 100
+			     : (unsigned)((p->n_blocks - p->free_count) * 100 / p->n_blocks);
 }
 
 struct chunk_pool *chunk_pool_create(void *memory, size_t bytes)
@@ -39,6 +46,7 @@ struct chunk_pool *chunk_pool_create(void *memory, size_t bytes)
 		return NULL;
 	p->memory = memory;
 	p->n_blocks = p->free_count = n;
+	note_percent(p);
 	list_init(&p->free_blocks);
 	for (unsigned i = 0; i < CHUNK_SIZES; i++)
 		list_init(&p->partial[i]);
@@ -63,11 +71,12 @@ static struct block *block_begin(struct chunk_pool *p, enum chunk_size size, boo
 	struct block *b = container_of(l, struct block, link);
 	uint8_t *base = p->memory + (size_t)(b - p->blocks) * BLOCK_BYTES;
 	p->free_count--;
+	note_percent(p);
 	b->used = 0;
 	b->size = (uint8_t)size;
 	b->free = NULL;
-	for (size_t at = BLOCK_BYTES; at > 0; at -= gross[size]) {
-		struct chunk *c = (struct chunk *)(base + at - gross[size]);
+	for (size_t at = BLOCK_BYTES; at > 0; at -= gross(size)) {
+		struct chunk *c = (struct chunk *)(base + at - gross(size));
 		c->next = b->free;
 		b->free = c;
 	}
@@ -109,6 +118,7 @@ void chunk_free(struct chunk_pool *p, struct chunk *c)
 		list_del(&b->link);
 		list_push_front(&p->free_blocks, &b->link);
 		p->free_count++;
+		note_percent(p);
 	}
 }
 
@@ -133,6 +143,5 @@ size_t chunk_pool_bytes(const struct chunk_pool *p)
 
 unsigned chunk_pool_percent(const struct chunk_pool *p)
 {
-	return p->n_blocks == 0 ? 100
-				: (unsigned)((p->n_blocks - p->free_count) * 100 / p->n_blocks);
+	return p->percent;
 }

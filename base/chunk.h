@@ -33,7 +33,10 @@ struct chunk {
 };
 
 /* Bytes of data[] in a chunk of the size. */
-uint32_t chunk_capacity(enum chunk_size size);
+static inline uint32_t chunk_capacity(enum chunk_size size)
+{
+	return (4096u << 2 * size) - (uint32_t)sizeof(struct chunk);
+}
 
 /* memory: region of bytes, 64 KiB aligned, borrowed until chunk_pool_destroy(). */
 struct chunk_pool *chunk_pool_create(void *memory, size_t bytes);

@@ -8,7 +8,7 @@ static inline uint64_t rotl(uint64_t x, unsigned n)
 	return x << n | x >> (64 - n);
 }
 
-static inline void rounds(uint64_t v[4], unsigned n)
+static inline __attribute__((always_inline)) void rounds(uint64_t v[4], unsigned n)
 {
 	while (n-- > 0) {
 		v[0] += v[1];

@@ -13,7 +13,8 @@ packages="
     libnet-ssleay-perl libauthen-sasl-perl libio-socket-ssl-perl libio-socket-inet6-perl
 "
 [ "${1:-}" != full ] || packages="$packages sslscan testssl.sh mutt s-nail libsasl2-modules
-    git-email libmailtools-perl libemail-valid-perl"
+    git-email libmailtools-perl libemail-valid-perl
+    libdb5.3 libevent-2.1-7 libgnutls-dane0 libicu72 libidn12 libnsl2 libpcre2-8-0 libsasl2-2"
 # where there is no npm yet
 [ "${1:-}" != full ] || command -v npm >/dev/null || packages="$packages nodejs npm"
 missing=""

@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-
 int flow_table_init(struct flow_table *f, uint32_t entries, const struct siphash_key *key)
 {
 	uint64_t want = (uint64_t)entries + entries / 2 + 8, size = 16;
@@ -30,7 +28,15 @@ void flow_table_free(struct flow_table *f)
 
 uint32_t flow_hash(const struct flow_table *f, const struct flow_key *key)
 {
-	return (uint32_t)siphash(&f->key, key, sizeof(*key));
+	uint8_t ip4[12];
+
+	if (!flow_is_ip4(key->peer) || !flow_is_ip4(key->local))
+		return (uint32_t)siphash(&f->key, key, sizeof(*key));
+	/* the prefix that all of IPv4 shares costs time and tells nothing */
+	memcpy(ip4, key->peer + 12, 4);
+	memcpy(ip4 + 4, key->local + 12, 4);
+	memcpy(ip4 + 8, &key->peer_port, 4);
+	return (uint32_t)siphash(&f->key, ip4, sizeof(ip4));
 }
 
 uint32_t flow_find(const struct flow_table *f, const struct flow_key *key, uint32_t hash,
@@ -96,21 +102,6 @@ void flow_remove(struct flow_table *f, uint32_t hash, uint32_t reference)
 void flow_replace(struct flow_table *f, uint32_t hash, uint32_t old, uint32_t reference)
 {
 	f->slots[slot_of(f, hash, old)].reference = reference + 1;
-}
-
-void flow_address(uint8_t to[16], const struct ip_addr *from)
-{
-	if (from->family == 6) {
-		memcpy(to, from->byte, 16);
-		return;
-	}
-	memcpy(to, mapped, 12);
-	memcpy(to + 12, from->byte, 4);
-}
-
-bool flow_is_ip4(const uint8_t address[16])
-{
-	return memcmp(address, mapped, 12) == 0;
 }
 
 struct ip_addr flow_ip(const uint8_t address[16])

@@ -14,8 +14,10 @@
 #include "base/addr.h"
 #include "base/siphash.h"
 
+#include <arpa/inet.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 /* IPv4 is kept as ::ffff:a.b.c.d; such addresses never arrive over IPv6 (segment.c). */
 struct flow_key {
@@ -62,8 +64,28 @@ void flow_remove(struct flow_table *f, uint32_t hash, uint32_t reference);
 /* The slot of old gets another reference: a stream that becomes a TIME_WAIT entry. */
 void flow_replace(struct flow_table *f, uint32_t hash, uint32_t old, uint32_t reference);
 
-void flow_address(uint8_t to[16], const struct ip_addr *from);
-bool flow_is_ip4(const uint8_t address[16]);
+static inline void flow_address(uint8_t to[16], const struct ip_addr *from)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (from->family == 6) {
+		memcpy(to, from->byte, 16);
+		return;
+	}
+	memcpy(to, mapped, 12);
+	memcpy(to + 12, from->byte, 4);
+}
+
+static inline bool flow_is_ip4(const uint8_t address[16])
+{
+	uint64_t zeros;
+	uint32_t ones;
+
+	memcpy(&zeros, address, 8);
+	memcpy(&ones, address + 8, 4);
+	return zeros == 0 && ones == htonl(0xffff);
+}
+
 struct ip_addr flow_ip(const uint8_t address[16]);
 
 #endif

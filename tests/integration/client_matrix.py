@@ -107,11 +107,14 @@ def test_git_send_email_sends_a_patch(lab):
     tree = lab.path("tree")
     config = "GIT_CONFIG_GLOBAL=" + lab.path("gitconfig")
     shell(lab, "export %s; git init -q %s && cd %s && echo one > file && git add file && "
-               "git commit -qm 'first patch' && git send-email --to=bob@example.org "
-               "--suppress-cc=all -1" % (config, tree, tree))
+               "git commit -qm 'first patch' && git format-patch -q --stdout -1 > ../patch && "
+               "git send-email --to=bob@example.org --suppress-cc=all -1" % (config, tree, tree))
     mail = arrived(lab, "[PATCH] first patch")
     head, body = split(mail)
-    assert b"\r\nX-Mailer: git-send-email " in head and b"+one\r\n" in body, mail["content"]
+    with open(lab.path("patch"), "rb") as f:
+        patch = f.read().partition(b"\n\n")[2].replace(b"\n", b"\r\n")
+    assert b"\r\nX-Mailer: git-send-email " in head, head
+    assert b"+one\r\n" in patch and body == patch, body
 
 
 NODEMAILER = """

@@ -208,8 +208,6 @@ SSL_CTX *context_create(const struct context_set *s, struct credential *const *c
 		return NULL;
 	}
 	SSL_CTX_set_num_tickets(x, 1);
-	if (s->native_records)
-		SSL_CTX_set_keylog_callback(x, takeover_log);
 	SSL_CTX_set_timeout(x, (long)s->lifetime_s);
 	SSL_CTX_set_tlsext_servername_callback(x, choose_name);
 	SSL_CTX_set_tlsext_status_cb(x, staple);
@@ -448,7 +446,6 @@ struct context_set *context_set_create(struct tls_thread *t, const struct tls_co
 		return NULL;
 	s->thread = t;
 	s->references = 1;
-	s->native_records = c->native_records;
 	s->minimum = c->minimum_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
 	s->lifetime_s = c->ticket_lifetime_s;
 	if (c->directory != NULL && c->directory[0] != '\0')

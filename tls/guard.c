@@ -40,6 +40,8 @@ static void on_message(int sent, int version, int type, const void *data, size_t
 
 	if (type == SSL3_RT_HEADER && n >= RECORD_HEADER)
 		takeover_header(s, sent, message);
+	if (type == SSL3_RT_HANDSHAKE && n > 0 && message[0] == SSL3_MT_FINISHED)
+		takeover_listen(s, true);
 	if (sent || type != SSL3_RT_HANDSHAKE || n == 0 || s->step != STEP_DONE)
 		return;
 	if (message[0] == SSL3_MT_KEY_UPDATE)

@@ -104,7 +104,6 @@ struct context_set {
 	struct context_name *name; /* sorted */
 	unsigned n_names;
 	int minimum;
-	bool native_records;
 	uint64_t lifetime_s;
 	uint8_t session_context[32];
 	X509_STORE *client_store; /* NULL: no client certificates */
@@ -246,11 +245,12 @@ unsigned schedule_waiting(const struct schedule *q);
 uint64_t schedule_network(const struct schedule *q, const struct ip_addr *peer, unsigned octets4);
 uint64_t schedule_name(const struct schedule *q, const uint8_t *name, size_t n);
 
-/* takeover.c: on the handshake thread.  begin() before the first step, if the state says so; sent()
- * and header() follow what OpenSSL writes and reads; finish() at the end: if s->records has the
- * keys then, the SSL object is gone.  drop() at any end, on any thread. */
+/* takeover.c: on the handshake thread.  begin() before the first step, if the state says so;
+ * listen() at each step, and when a Finished goes by; sent() and header() follow what OpenSSL
+ * writes and reads; finish() at the end: if s->records has the keys then, the SSL object is gone.
+ * drop() at any end, on any thread. */
 void takeover_begin(struct tls_session *s);
-void takeover_log(const SSL *ssl, const char *line);
+void takeover_listen(struct tls_session *s, bool finished);
 void takeover_sent(struct tls_session *s, const uint8_t *data, size_t n);
 void takeover_header(struct tls_session *s, bool sent, const uint8_t *header);
 void takeover_finish(struct tls_thread *t, struct tls_session *s);

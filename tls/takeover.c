@@ -17,6 +17,7 @@ struct takeover {
 	uint64_t records[2];                 /* enum aead_direction: under the keys of now */
 	uint8_t secret[2][AEAD_SECRET_MOST]; /* TLS 1.3 */
 	uint8_t secret_bytes[2];
+	bool listens;
 	uint8_t head[HEAD], head_bytes; /* the first octets of the last record that went out */
 	uint32_t left;                  /* of it, behind them */
 };
@@ -86,7 +87,7 @@ static uint8_t read_hex(const char *hex, uint8_t out[AEAD_SECRET_MOST])
 	return (uint8_t)(n / 2);
 }
 
-void takeover_log(const SSL *ssl, const char *line)
+static void keylog(const SSL *ssl, const char *line)
 {
 	static const char client[] = "CLIENT_TRAFFIC_SECRET_0 ",
 			  server[] = "SERVER_TRAFFIC_SECRET_0 ";
@@ -99,6 +100,19 @@ void takeover_log(const SSL *ssl, const char *line)
 	enum aead_direction d = of_client == (s->job == JOB_ACCEPT) ? AEAD_IN : AEAD_OUT;
 	s->takeover->secret_bytes[d] = read_hex(strrchr(line, ' ') + 1, s->takeover->secret[d]);
 	s->takeover->records[d] = 0;
+}
+
+/* OpenSSL writes every secret of a handshake in hex for the callback, 5 us each: so it is there
+ * from the first Finished under TLS 1.3 on, where the secrets of the records come.  The contexts
+ * are this thread's, on which one step runs at a time. */
+void takeover_listen(struct tls_session *s, bool finished)
+{
+	struct takeover *t = s->takeover;
+
+	if (t != NULL && finished)
+		t->listens = SSL_version(s->ssl) == TLS1_3_VERSION;
+	SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(s->ssl),
+				    t != NULL && t->listens ? keylog : NULL);
 }
 
 static bool keys_1_3(struct tls_thread *t, const struct takeover *from, struct records *r)

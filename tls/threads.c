@@ -21,8 +21,6 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 
 	if (t->state->native_records)
 		takeover_begin(s);
-	if (s->job == JOB_CONNECT)
-		SSL_CTX_set_keylog_callback(t->client, s->takeover != NULL ? takeover_log : NULL);
 	s->ssl = SSL_new(s->job == JOB_CONNECT ? t->client : contexts->context[0]);
 	if (b == NULL || s->ssl == NULL) {
 		BIO_free(b);
@@ -95,6 +93,7 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 		s->step = STEP_FAILED;
 		return;
 	}
+	takeover_listen(s, false);
 	int rc = SSL_do_handshake(s->ssl);
 	if (rc == 1) {
 		session_take_facts(s, t->state->channel_bindings);

@@ -1,19 +1,10 @@
 /* test_tls_floods.c - messages that cost the server more than their sender, and their limits */
 #include "tests/unit/tls_rig.h"
 
-static struct peer *greeted(struct mail *m, int version)
-{
-	struct peer *p = peer_connect(m, MAIL_SUBMISSIONS);
-
-	assert_true(peer_tls(p, version));
-	peer_expect(p, "220");
-	return p;
-}
-
 static void two_key_updates_within_a_second_end_the_session(void **state)
 {
 	struct mail *m = mail_create(NULL);
-	struct peer *p = greeted(m, TLS1_3_VERSION);
+	struct peer *p = rig_greeted(m, TLS1_3_VERSION);
 
 	SSL_key_update(p->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
 	assert_int_equal(strncmp(peer_cmd(p, "NOOP"), "250", 3), 0);
@@ -28,7 +19,7 @@ static void two_key_updates_within_a_second_end_the_session(void **state)
 static void a_33rd_key_update_ends_the_session(void **state)
 {
 	struct mail *m = mail_create(NULL);
-	struct peer *p = greeted(m, TLS1_3_VERSION);
+	struct peer *p = rig_greeted(m, TLS1_3_VERSION);
 
 	for (unsigned i = 0; i < 32; i++) {
 		SSL_key_update(p->ssl, SSL_KEY_UPDATE_REQUESTED);
@@ -46,7 +37,7 @@ static void a_33rd_key_update_ends_the_session(void **state)
 static void a_burst_of_key_updates_is_cut_at_the_second(void **state)
 {
 	struct mail *m = mail_create(NULL);
-	struct peer *p = greeted(m, TLS1_3_VERSION);
+	struct peer *p = rig_greeted(m, TLS1_3_VERSION);
 
 	p->held = true;
 	for (unsigned i = 0; i < 500; i++) {
@@ -64,7 +55,7 @@ static void a_burst_of_key_updates_is_cut_at_the_second(void **state)
 static void renegotiation_is_refused_and_a_third_try_ends_the_session(void **state)
 {
 	struct mail *m = mail_create(NULL);
-	struct peer *p = greeted(m, TLS1_2_VERSION);
+	struct peer *p = rig_greeted(m, TLS1_2_VERSION);
 
 	for (unsigned i = 0; i < 5 && !p->over && !p->eof; i++) {
 		SSL_renegotiate(p->ssl);

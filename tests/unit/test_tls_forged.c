@@ -5,24 +5,6 @@
 
 static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 
-static struct mail *with(bool native)
-{
-	struct mail_options o;
-
-	mail_options_default(&o);
-	o.tls.native_records = native;
-	return mail_create(&o);
-}
-
-static struct peer *greeted(struct mail *m, int version)
-{
-	struct peer *p = peer_connect(m, MAIL_SUBMISSIONS);
-
-	assert_true(peer_tls(p, version));
-	peer_expect(p, "220");
-	return p;
-}
-
 enum { ALERTS = 16 };
 
 /* One record: plain on the wire, or sealed.  In 1.3 a content may bring its padding along. */
@@ -196,14 +178,14 @@ static void judge(const struct forgery *f, int version, size_t split, bool nativ
 		tls_key_update_floods,
 		tls_no_memory,
 	};
-	struct mail *m = with(native);
+	struct mail *m = rig_records(native);
 	struct forger forger;
 
 	*o = (struct outcome){0};
 	watched = o;
 	SSL_CTX_set_keylog_callback(m->client_context, note_secret);
 	SSL_CTX_set_info_callback(m->client_context, note_alert);
-	struct peer *p = greeted(m, version);
+	struct peer *p = rig_greeted(m, version);
 	forger_open(&forger, p);
 	p->split = split;
 	for (unsigned i = 0; i < 8 && f->step[i].how != END; i++)
@@ -273,11 +255,11 @@ static void data_between_two_parts_of_a_message_ends_the_session(void **state)
 static void a_key_update_may_come_in_pieces(void **state)
 {
 	static const char message[] = "\30\0\0\1\1";
-	struct mail *m = with(true);
+	struct mail *m = rig_records(true);
 	struct forger f;
 
 	SSL_CTX_set_keylog_callback(m->client_context, note_secret);
-	struct peer *p = greeted(m, TLS1_3_VERSION);
+	struct peer *p = rig_greeted(m, TLS1_3_VERSION);
 	forger_open(&f, p);
 	for (size_t i = 0; i < 5; i++)
 		forge(&f, p, &(struct move){SEALED, 22, message + i, 1, 0});

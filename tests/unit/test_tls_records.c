@@ -6,24 +6,6 @@
 
 static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 
-static struct mail *with(bool native)
-{
-	struct mail_options o;
-
-	mail_options_default(&o);
-	o.tls.native_records = native;
-	return mail_create(&o);
-}
-
-static struct peer *greeted(struct mail *m, int version)
-{
-	struct peer *p = peer_connect(m, MAIL_SUBMISSIONS);
-
-	assert_true(peer_tls(p, version));
-	peer_expect(p, "220");
-	return p;
-}
-
 static struct tls_session *session_of(struct mail *m)
 {
 	return slab_at(m->tls_worker->sessions, 0, NULL);
@@ -44,7 +26,7 @@ static void one_suite(struct rig *r, int version, const char *suite, const char 
 						   : SSL_CTX_set_cipher_list(x, suite),
 			 1);
 	assert_int_equal(SSL_CTX_set1_groups_list(x, group), 1);
-	struct peer *p = greeted(r->m, version);
+	struct peer *p = rig_greeted(r->m, version);
 	assert_string_equal(SSL_get_cipher_name(p->ssl), suite);
 	assert_int_equal(strncmp(peer_cmd(p, "EHLO x"), "250", 3), 0);
 	assert_int_equal(strncmp(peer_cmd(p, "AUTH PLAIN " PEER_PLAIN), "235", 3), 0);
@@ -94,8 +76,8 @@ static void every_suite_and_group_goes_over_to_our_records(void **state)
 static void a_resumed_session_goes_over_too(void **state)
 {
 	for (unsigned v = 0; v < 2; v++) {
-		struct mail *m = with(true);
-		struct peer *p = greeted(m, versions[v]);
+		struct mail *m = rig_records(true);
+		struct peer *p = rig_greeted(m, versions[v]);
 		SSL_SESSION *session = SSL_get1_session(p->ssl);
 		struct peer *q = peer_connect(m, MAIL_SUBMISSIONS);
 		peer_begin_tls(q, versions[v], session);
@@ -110,9 +92,9 @@ static void a_resumed_session_goes_over_too(void **state)
 
 static void the_ssl_object_is_gone_when_the_handshake_is_over(void **state)
 {
-	struct mail *m = with(true);
+	struct mail *m = rig_records(true);
 
-	greeted(m, 0);
+	rig_greeted(m, 0);
 	assert_null(session_of(m)->ssl);
 	assert_null(session_of(m)->contexts);
 	assert_null(session_of(m)->takeover);
@@ -124,9 +106,9 @@ static void without_the_switch_openssl_keeps_the_records(void **state)
 {
 	if (getenv("TLS_RECORDS") != NULL)
 		return;
-	struct mail *m = with(false);
+	struct mail *m = rig_records(false);
 
-	greeted(m, 0);
+	rig_greeted(m, 0);
 	assert_non_null(session_of(m)->ssl);
 	assert_int_equal(mail_tls_count(m, tls_records_native), 0);
 	assert_int_equal(mail_tls_count(m, tls_records_kept), 0);
@@ -135,14 +117,14 @@ static void without_the_switch_openssl_keeps_the_records(void **state)
 
 static void a_reload_switches_for_new_sessions_only(void **state)
 {
-	struct mail *m = with(true);
-	struct peer *p = greeted(m, 0), *q;
+	struct mail *m = rig_records(true);
+	struct peer *p = rig_greeted(m, 0), *q;
 	struct tls_certificate own = {.chain = m->chain, .key = m->key};
 	struct tls_config c = {.certificates = &own, .n_certificates = 1, .threads = 2};
 	char error[512];
 
 	assert_true(tls_reload(m->tls, &c, error, sizeof(error)) >= 0);
-	q = greeted(m, 0);
+	q = rig_greeted(m, 0);
 	assert_int_equal(mail_tls_count(m, tls_records_native), 1);
 	assert_int_equal(strncmp(peer_cmd(p, "NOOP"), "250", 3), 0);
 	assert_int_equal(strncmp(peer_cmd(q, "NOOP"), "250", 3), 0);
@@ -181,8 +163,8 @@ static void towards_a_next_hop_the_records_are_ours_too(void **state)
 
 static void keys_change_in_both_directions(void **state)
 {
-	struct mail *m = with(true);
-	struct peer *p = greeted(m, TLS1_3_VERSION);
+	struct mail *m = rig_records(true);
+	struct peer *p = rig_greeted(m, TLS1_3_VERSION);
 
 	for (unsigned i = 0; i < 20; i++) {
 		SSL_key_update(p->ssl,
@@ -201,10 +183,10 @@ static void keys_that_have_served_enough_are_renewed(void **state)
 	static const char *const suites[] = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"};
 
 	for (size_t k = 0; k < 2; k++) {
-		struct mail *m = with(true);
+		struct mail *m = rig_records(true);
 		m->tls_worker->record_limit = 10;
 		SSL_CTX_set_ciphersuites(m->client_context, suites[k]);
-		struct peer *p = greeted(m, TLS1_3_VERSION);
+		struct peer *p = rig_greeted(m, TLS1_3_VERSION);
 		for (unsigned i = 0; i < 100; i++) {
 			assert_int_equal(
 				strncmp(peer_cmd(p, i % 16 == 0 ? "RSET" : "NOOP"), "250", 3), 0);
@@ -220,11 +202,11 @@ static void keys_that_have_served_enough_are_renewed(void **state)
 
 static void under_tls_1_2_such_keys_end_the_session_cleanly(void **state)
 {
-	struct mail *m = with(true);
+	struct mail *m = rig_records(true);
 
 	m->tls_worker->record_limit = 10;
 	SSL_CTX_set_cipher_list(m->client_context, "ECDHE+AESGCM");
-	struct peer *p = greeted(m, TLS1_2_VERSION);
+	struct peer *p = rig_greeted(m, TLS1_2_VERSION);
 	unsigned good = 0;
 	for (; good < 20 && strncmp(peer_cmd(p, "NOOP"), "250", 3) == 0; good++)
 		;
@@ -237,11 +219,11 @@ static void under_tls_1_2_such_keys_end_the_session_cleanly(void **state)
 
 static void chacha_keys_serve_without_a_limit(void **state)
 {
-	struct mail *m = with(true);
+	struct mail *m = rig_records(true);
 
 	m->tls_worker->record_limit = 10;
 	SSL_CTX_set_cipher_list(m->client_context, "ECDHE+CHACHA20");
-	struct peer *p = greeted(m, TLS1_2_VERSION);
+	struct peer *p = rig_greeted(m, TLS1_2_VERSION);
 	for (unsigned i = 0; i < 30; i++)
 		assert_int_equal(strncmp(peer_cmd(p, i % 16 == 0 ? "RSET" : "NOOP"), "250", 3), 0);
 	mail_destroy(m);
@@ -346,8 +328,9 @@ static void records_larger_than_the_window_get_through(void **state)
 
 	fill(text, sizeof(text));
 	for (size_t i = 0; i < 6 * 5 * 2; i++) {
-		struct far f = {
-			.m = with(true), .window = windows[i / 2 % 6], .piece = pieces[i / 12]};
+		struct far f = {.m = rig_records(true),
+				.window = windows[i / 2 % 6],
+				.piece = pieces[i / 12]};
 		struct peer *p = far_connect(&f, versions[i % 2]);
 		peer_send(p, text, sizeof(text));
 		peer_close_notify(p);
@@ -367,7 +350,8 @@ static void without_memory_to_gather_a_record_the_session_ends(void **state)
 	unsigned ended = 0;
 
 	for (uint64_t nth = 1; failed; nth++) {
-		struct far f = {.m = with(true), .window = 3000, .piece = 20000, .fail = nth};
+		struct far f = {
+			.m = rig_records(true), .window = 3000, .piece = 20000, .fail = nth};
 		struct peer *p = far_connect(&f, TLS1_3_VERSION);
 		peer_send(p, text, sizeof(text));
 		peer_close_notify(p);
@@ -387,7 +371,7 @@ static void without_memory_to_gather_a_record_the_session_ends(void **state)
 static void chunks_run_out(int version, bool lost)
 {
 	static uint8_t text[200000];
-	struct far f = {.m = with(true), .piece = 100};
+	struct far f = {.m = rig_records(true), .piece = 100};
 	struct peer *p = far_connect(&f, version);
 	struct chunk *all = NULL, *c;
 	size_t sent = 0;

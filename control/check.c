@@ -286,8 +286,15 @@ static void check_hops(const struct check *k, unsigned pool)
 			    h->port == p->next_hop[j].port)
 				fault(k, path, "%s port %" PRIu64 " is written twice", text,
 				      h->port);
-		if (h->tls == CONFIG_HOP_TLS_REQUIRED && h->name[0] == '\0')
-			fault(k, path, "tls: required needs the name that its certificate shows");
+		bool verified =
+			h->tls == CONFIG_HOP_TLS_REQUIRED || h->tls == CONFIG_HOP_TLS_IMPLICIT;
+		if (verified && h->name[0] == '\0')
+			fault(k, path, "tls: %s needs the name that its certificate shows",
+			      h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
+		if ((h->auth.user[0] == '\0') != (h->auth.password_file[0] == '\0'))
+			fault(k, path, "auth needs user and password_file");
+		else if (h->auth.user[0] != '\0' && !verified)
+			fault(k, path, "auth needs tls: required or tls: implicit");
 	}
 }
 
@@ -326,6 +333,35 @@ static void check_certificates(const struct check *k)
 	}
 }
 
+static bool route_match(const char *s)
+{
+	return strcmp(s, "*") == 0 || certificate_name(s);
+}
+
+static void check_routes(const struct check *k)
+{
+	const struct config_relay *r = &k->c->relay;
+
+	for (unsigned i = 0; i < r->route_count; i++) {
+		const struct config_route *route = &r->route[i];
+		bool known = false, last = i + 1 == r->route_count;
+		for (unsigned j = 0; j < r->pool_count; j++)
+			known |= strcmp(route->pool, r->pool[j].name) == 0;
+		if (!known)
+			fault_at(k, "relay.routes.%u.pool", i, "there is no pool \"%.100s\"",
+				 route->pool);
+		if (!route_match(route->match))
+			fault_at(k, "relay.routes.%u.match", i,
+				 "\"%.100s\" is no domain; \"*.\" may be in front, and \"*\" is "
+				 "every domain",
+				 route->match);
+		else if ((strcmp(route->match, "*") == 0) != last)
+			fault_at(k, "relay.routes.%u.match", i, "%s",
+				 last ? "the last route must match \"*\""
+				      : "what follows \"*\" is never reached");
+	}
+}
+
 static void check_relay(const struct check *k)
 {
 	const struct config_relay *r = &k->c->relay;
@@ -334,18 +370,15 @@ static void check_relay(const struct check *k)
 		check_hops(k, i);
 		if (r->pool[i].retry.first_us > r->pool[i].retry.max_us)
 			fault_at(k, "relay.pools.%u.retry.first", i, "is longer than retry.max");
+		for (unsigned j = 0; j < i; j++) {
+			if (strcmp(r->pool[i].name, r->pool[j].name) == 0)
+				fault_at(k, "relay.pools.%u.name", i,
+					 "there is a pool \"%.100s\" already", r->pool[i].name);
+		}
 	}
-	for (unsigned i = 0; i < r->route_count; i++) {
-		bool known = false;
-		for (unsigned j = 0; j < r->pool_count; j++)
-			known |= strcmp(r->route[i].pool, r->pool[j].name) == 0;
-		if (!known)
-			fault_at(k, "relay.routes.%u.pool", i, "there is no pool \"%.100s\"",
-				 r->route[i].pool);
-		if (strcmp(r->route[i].match, "*") != 0)
-			fault_at(k, "relay.routes.%u.match", i,
-				 "only \"*\" is available in this version");
-	}
+	if (r->pool_count > 1 && r->route_count == 0)
+		fault(k, "relay.pools", "several pools need routes");
+	check_routes(k);
 }
 
 static void check_readable(const struct check *k, const char *path, const char *file,
@@ -353,6 +386,19 @@ static void check_readable(const struct check *k, const char *path, const char *
 {
 	if (faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0)
 		fault(k, path, "%.250s cannot be read: %s%s", file, strerror(errno), remedy);
+}
+
+static void check_passwords(const struct check *k, unsigned pool)
+{
+	const struct config_pool *p = &k->c->relay.pool[pool];
+	char path[PATH_BYTES];
+
+	for (unsigned i = 0; i < p->next_hop_count; i++) {
+		snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.auth.password_file", pool,
+			 i);
+		if (p->next_hop[i].auth.password_file[0] != '\0')
+			check_readable(k, path, p->next_hop[i].auth.password_file, "");
+	}
 }
 
 static void check_directory(const struct check *k, const char *path, const char *directory)
@@ -431,6 +477,8 @@ static void check_files(const struct check *k)
 	char directory[CONFIG_SOCKET_BYTES];
 
 	check_tls_files(k);
+	for (unsigned i = 0; i < c->relay.pool_count; i++)
+		check_passwords(k, i);
 	check_readable(k, "auth.users", c->auth.users, "; posternctl user add NAME creates it");
 	if (c->auth.oauth.jwks[0] != '\0')
 		check_readable(k, "auth.oauth.jwks", c->auth.oauth.jwks, "");

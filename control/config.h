@@ -38,9 +38,9 @@ enum {
 	CONFIG_LISTENERS = 16,
 	CONFIG_CERTIFICATES = 32,
 	CONFIG_CERTIFICATE_NAMES = 8,
-	CONFIG_POOLS = 1,
+	CONFIG_POOLS = 16,
 	CONFIG_NEXT_HOPS = 16,
-	CONFIG_ROUTES = 1,
+	CONFIG_ROUTES = 64,
 	CONFIG_ERRORS = 20,
 	CONFIG_ERROR_BYTES = 768,
 	/* The known minimum that `dataplane.memory` must hold: an established TLS 1.3 session
@@ -87,7 +87,12 @@ enum config_long_lines { CONFIG_LONG_LINES_PASS, CONFIG_LONG_LINES_REJECT };
 enum config_of_listener { CONFIG_AS_SUBMISSION, CONFIG_LISTENER_NO, CONFIG_LISTENER_YES };
 enum config_switch { CONFIG_OFF, CONFIG_ON };
 enum config_protocol { CONFIG_PROTOCOL_SMTP, CONFIG_PROTOCOL_LMTP };
-enum config_hop_tls { CONFIG_HOP_TLS_NONE, CONFIG_HOP_TLS_OPPORTUNISTIC, CONFIG_HOP_TLS_REQUIRED };
+enum config_hop_tls {
+	CONFIG_HOP_TLS_NONE,
+	CONFIG_HOP_TLS_OPPORTUNISTIC,
+	CONFIG_HOP_TLS_REQUIRED,
+	CONFIG_HOP_TLS_IMPLICIT
+};
 
 enum config_ecn { CONFIG_ECN_OFF, CONFIG_ECN_ACCEPT, CONFIG_ECN_ON };
 enum config_cookies { CONFIG_COOKIES_NEVER, CONFIG_COOKIES_PRESSURE, CONFIG_COOKIES_ALWAYS };
@@ -221,9 +226,15 @@ struct config_spool {
 };
 
 struct config_next_hop {
-	struct ip_addr address; /* IPv4 */
+	struct ip_addr address;
 	char name[CONFIG_NAME_BYTES];
 	uint64_t port;
+	uint64_t priority, weight;
+	struct config_rate rate; /* messages; count 0: no limit */
+	struct {
+		char user[CONFIG_NAME_BYTES]; /* "": no login */
+		char password_file[CONFIG_PATH_BYTES];
+	} auth;
 	enum config_protocol protocol;
 	enum config_hop_tls tls;
 };
@@ -247,7 +258,7 @@ struct config_relay {
 	struct config_pool pool[CONFIG_POOLS];
 	unsigned pool_count;
 	struct config_route route[CONFIG_ROUTES];
-	unsigned route_count; /* 0: everything goes to pool[0] */
+	unsigned route_count; /* 0: everything goes to pool[0]; else the last matches all */
 };
 
 struct config_control {

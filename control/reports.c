@@ -23,12 +23,14 @@ struct session_row {
 
 struct message_row {
 	struct relay_message_info info;
+	char pool[RELAY_NAME];
 	char last_error[TEXT];
 };
 
 struct hop_row {
 	struct relay_hop_info info;
 	struct relay_hop hop;
+	char pool[RELAY_NAME];
 	char last_error[TEXT];
 };
 
@@ -49,7 +51,7 @@ struct question {
 	union {
 		struct session_row sessions[ROWS];
 		struct message_row messages[ROWS];
-		struct hop_row hops[RELAY_HOPS];
+		struct hop_row hops[RELAY_POOLS * RELAY_HOPS];
 		struct event_rows trace;
 	} rows;
 };
@@ -75,6 +77,7 @@ static void keep_message(void *arg, const struct relay_message_info *i)
 		return;
 	struct message_row *r = &q->rows.messages[q->n++];
 	r->info = *i;
+	snprintf(r->pool, sizeof(r->pool), "%s", i->pool);
 	snprintf(r->last_error, sizeof(r->last_error), "%s", i->last_error);
 }
 
@@ -85,6 +88,7 @@ static void keep_hop(void *arg, const struct relay_hop_info *i)
 
 	r->info = *i;
 	r->hop = *i->hop;
+	snprintf(r->pool, sizeof(r->pool), "%s", i->pool);
 	snprintf(r->last_error, sizeof(r->last_error), "%s", i->last_error);
 }
 
@@ -183,7 +187,7 @@ static json_t *message_json(const struct message_row *r, const struct question *
 	char id[SPOOL_ID_TEXT];
 	int64_t wait = r->info.next_at_s > q->wall_s ? r->info.next_at_s - q->wall_s : 0;
 
-	return json_pack("{s:s, s:i, s:I, s:i, s:i, s:I, s:s, s:I, s:s}", "id",
+	return json_pack("{s:s, s:i, s:I, s:i, s:i, s:I, s:s, s:I, s:s, s:s}", "id",
 			 spool_id_text(r->info.id, id), "worker", (int)worker, "bytes",
 			 (json_int_t)r->info.content_bytes, "recipients", (int)r->info.recipients,
 			 "attempts", (int)r->info.attempts, "age_s",
@@ -191,7 +195,8 @@ static json_t *message_json(const struct message_row *r, const struct question *
 			 r->info.next_at_s == 0 ? "delivering"
 			 : wait > 0             ? "deferred"
 						: "ready",
-			 "next_in_s", (json_int_t)wait, "last_error", r->last_error);
+			 "next_in_s", (json_int_t)wait, "last_error", r->last_error, "pool",
+			 r->pool);
 }
 
 static json_t *list(struct gateway *g, void (*fn)(void *arg), const char *name, bool sessions,
@@ -320,10 +325,11 @@ static json_t *hop_json(const struct hop_row *r, unsigned worker)
 {
 	char addr[ADDR_TEXT_BYTES];
 
-	return json_pack("{s:i, s:s, s:i, s:s, s:i, s:b, s:s}", "worker", (int)worker, "address",
-			 addr_text(&r->hop.address, addr), "port", (int)r->hop.port, "name",
-			 r->hop.name, "connections", (int)r->info.connections, "down",
-			 (int)r->info.down, "last_error", r->last_error);
+	return json_pack("{s:i, s:s, s:s, s:i, s:s, s:i, s:b, s:s}", "worker", (int)worker, "pool",
+			 r->pool, "address", addr_text(&r->hop.address, addr), "port",
+			 (int)r->hop.port, "name", r->hop.name, "connections",
+			 (int)r->info.connections, "down", (int)r->info.down, "last_error",
+			 r->last_error);
 }
 
 static json_t *spool_json(struct gateway *g)

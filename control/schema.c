@@ -107,19 +107,6 @@ static const struct schema_choice listener_switch_choices[] = {
 #define EXTENSION_CHOICE(id, keyword) {keyword, SMTP_EXT_##id},
 static const struct schema_choice extension_choices[] = {SMTP_EXTENSIONS(EXTENSION_CHOICE){}};
 
-static const struct schema_choice protocol_choices[] = {
-	{"smtp", CONFIG_PROTOCOL_SMTP},
-	{"lmtp", CONFIG_PROTOCOL_LMTP},
-	{},
-};
-
-static const struct schema_choice hop_tls_choices[] = {
-	{"none", CONFIG_HOP_TLS_NONE},
-	{"opportunistic", CONFIG_HOP_TLS_OPPORTUNISTIC},
-	{"required", CONFIG_HOP_TLS_REQUIRED},
-	{},
-};
-
 static const struct schema_choice log_level_choices[] = {
 	{"error", LOG_ERROR},
 	{"warning", LOG_WARNING},
@@ -367,62 +354,6 @@ static const struct schema_row spool_rows[] = {
 	{},
 };
 
-static const struct schema_row next_hop_rows[] = {
-	{"address", SCHEMA_ADDRESS, FIELD(config_next_hop, address), .required = true,
-	 .help = "address of the server"},
-	{"name", SCHEMA_HOSTNAME, FIELD(config_next_hop, name),
-	 .help = "its host name, checked in its certificate; default: the address"},
-	{"port", SCHEMA_NUMBER, FIELD(config_next_hop, port), RANGE(1, 65535), .preset = "25",
-	 .help = "TCP port"},
-	{"protocol", SCHEMA_CHOICE, FIELD(config_next_hop, protocol), .preset = "smtp",
-	 .choices = protocol_choices, .help = "what it speaks"},
-	{"tls", SCHEMA_CHOICE, FIELD(config_next_hop, tls), .preset = "opportunistic",
-	 .choices = hop_tls_choices, .help = "STARTTLS; required also verifies the certificate"},
-	{},
-};
-
-static const struct schema_row retry_rows[] = {
-	{"first", SCHEMA_TIME, FIELD(config_pool, retry.first_us), RANGE(SECONDS(1), DAYS(1)),
-	 .preset = "1m", .reloadable = true, .help = "after the first failure"},
-	{"factor", SCHEMA_NUMBER, FIELD(config_pool, retry.factor), RANGE(1, 10), .preset = "2",
-	 .reloadable = true, .help = "each wait is so many times the one before"},
-	{"max", SCHEMA_TIME, FIELD(config_pool, retry.max_us), RANGE(SECONDS(1), DAYS(7)),
-	 .preset = "1h", .reloadable = true, .help = "longest wait"},
-	{"give_up", SCHEMA_TIME, FIELD(config_pool, retry.give_up_us), RANGE(SECONDS(10), DAYS(30)),
-	 .preset = "5d", .reloadable = true, .help = "age at which the sender is told (RFC 3464)"},
-	{"notice", SCHEMA_TIME, FIELD(config_pool, retry.notice_us), RANGE(SECONDS(1), DAYS(30)),
-	 .preset = "4h", .reloadable = true,
-	 .help = "age at which a sender who asked for it hears of the delay"},
-	{},
-};
-
-static const struct schema_row pool_rows[] = {
-	{"name", SCHEMA_TEXT, FIELD(config_pool, name), .preset = "default",
-	 .help = "named by routes"},
-	{"next_hops", SCHEMA_MAP, LIST(config_pool, next_hop, next_hop_count), .required = true,
-	 .min_items = 1, .rows = next_hop_rows, .help = "servers that take the mail"},
-	{"connections", SCHEMA_NUMBER, FIELD(config_pool, connections), RANGE(1, 1024),
-	 .preset = "32", .help = "connections at a time, a worker and hop"},
-	{"retry", SCHEMA_MAP, .rows = retry_rows, .help = "when a delivery is tried again"},
-	{},
-};
-
-static const struct schema_row route_rows[] = {
-	{"match", SCHEMA_TEXT, FIELD(config_route, match), .preset = "*",
-	 .help = "recipient domains; only \"*\" in this version"},
-	{"pool", SCHEMA_TEXT, FIELD(config_route, pool), .required = true,
-	 .help = "the pool that takes them"},
-	{},
-};
-
-static const struct schema_row relay_rows[] = {
-	{"pools", SCHEMA_MAP, LIST(config_relay, pool, pool_count), .required = true,
-	 .min_items = 1, .rows = pool_rows, .help = "next hops; one pool in this version"},
-	{"routes", SCHEMA_MAP, LIST(config_relay, route, route_count), .rows = route_rows,
-	 .help = "default: everything to the pool"},
-	{},
-};
-
 static const struct schema_row log_rows[] = {
 	{"level", SCHEMA_CHOICE, FIELD(config_control, log_level), .preset = "info",
 	 .reloadable = true, .choices = log_level_choices, .help = "what goes to stderr"},
@@ -463,7 +394,7 @@ static const struct schema_row root_rows[] = {
 	 .help = "of users, tenants and addresses; the first class that matches holds"},
 	{"spool", SCHEMA_MAP, FIELD(config, spool), .rows = spool_rows,
 	 .help = "where acknowledged messages live"},
-	{"relay", SCHEMA_MAP, FIELD(config, relay), .required = true, .rows = relay_rows,
+	{"relay", SCHEMA_MAP, FIELD(config, relay), .required = true, .rows = schema_relay_rows,
 	 .help = "where messages go"},
 	{"control", SCHEMA_MAP, FIELD(config, control), .rows = control_rows,
 	 .help = "for the operator"},

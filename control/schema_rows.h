@@ -21,6 +21,8 @@
 
 /* schema_limits.c: an item of `limits` */
 extern const struct schema_row schema_class_rows[];
+/* schema_relay.c: `relay` */
+extern const struct schema_row schema_relay_rows[];
 /* schema_tls.c: `tls` */
 extern const struct schema_row schema_tls_rows[];
 

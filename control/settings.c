@@ -15,8 +15,6 @@ static struct tls_rate share(const struct config_rate *r, unsigned workers)
 
 void settings_tls(const struct config *c, struct tls_settings *out)
 {
-	const struct config_pool *pool = &c->relay.pool[0];
-
 	for (unsigned i = 0; i < c->tls.certificate_count; i++) {
 		const struct config_certificate *from = &c->tls.certificate[i];
 		for (unsigned k = 0; k < from->name_count; k++)
@@ -50,7 +48,7 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.threads = (unsigned)c->tls.threads,
 		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
 		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
-					   pool->connections * pool->next_hop_count + 256),
+					   settings_hop_connections(c) + 256),
 	};
 }
 
@@ -77,7 +75,8 @@ static bool every_hop_verified(const struct config *c)
 {
 	for (unsigned i = 0; i < c->relay.pool_count; i++) {
 		for (unsigned k = 0; k < c->relay.pool[i].next_hop_count; k++) {
-			if (c->relay.pool[i].next_hop[k].tls != CONFIG_HOP_TLS_REQUIRED)
+			enum config_hop_tls tls = c->relay.pool[i].next_hop[k].tls;
+			if (tls != CONFIG_HOP_TLS_REQUIRED && tls != CONFIG_HOP_TLS_IMPLICIT)
 				return false;
 		}
 	}
@@ -196,31 +195,91 @@ void settings_smtp(const struct config *c, struct smtp_config *out)
 	}
 }
 
-void settings_relay(const struct config *c, struct relay_config *r)
+static unsigned pool_index(const struct config_relay *r, const char *name)
+{
+	for (unsigned i = 0; i < r->pool_count; i++) {
+		if (strcmp(r->pool[i].name, name) == 0)
+			return i;
+	}
+	return 0;
+}
+
+/* The first line; config_check() has seen that the file can be read.  Empty, or gone since: the hop
+ * refuses the login, and says so. */
+static void read_password(const char *file, char password[RELAY_PASSWORD])
+{
+	FILE *f = fopen(file, "re");
+
+	if (f == NULL || fgets(password, RELAY_PASSWORD, f) == NULL)
+		password[0] = '\0';
+	password[strcspn(password, "\r\n")] = '\0';
+	if (f != NULL)
+		fclose(f);
+}
+
+static void hop_settings(const struct config_next_hop *from, unsigned workers, struct relay_hop *h)
 {
 	static const enum relay_tls tls[] = {
 		[CONFIG_HOP_TLS_NONE] = RELAY_TLS_NONE,
 		[CONFIG_HOP_TLS_OPPORTUNISTIC] = RELAY_TLS_OPPORTUNISTIC,
 		[CONFIG_HOP_TLS_REQUIRED] = RELAY_TLS_REQUIRED,
+		[CONFIG_HOP_TLS_IMPLICIT] = RELAY_TLS_IMPLICIT,
 	};
-	const struct config_pool *p = &c->relay.pool[0];
 
-	*r = (struct relay_config){
-		.n_hops = p->next_hop_count,
-		.connections = (unsigned)p->connections,
-		.retry_first_us = p->retry.first_us,
-		.retry_max_us = p->retry.max_us,
-		.give_up_us = p->retry.give_up_us,
-		.notice_us = p->retry.notice_us,
-		.retry_factor = (unsigned)p->retry.factor,
-		.max_messages = QUEUE_ENTRIES,
+	*h = (struct relay_hop){
+		.address = from->address,
+		.port = (uint16_t)from->port,
+		.tls = tls[from->tls],
+		.lmtp = from->protocol == CONFIG_PROTOCOL_LMTP,
+		.priority = (unsigned)from->priority,
+		.weight = (unsigned)from->weight,
+		.gap_us =
+			from->rate.count != 0 ? from->rate.per_us * workers / from->rate.count : 0,
 	};
-	snprintf(r->hostname, sizeof(r->hostname), "%s", c->hostname);
-	for (unsigned i = 0; i < p->next_hop_count; i++) {
-		r->hops[i].address = p->next_hop[i].address;
-		r->hops[i].port = (uint16_t)p->next_hop[i].port;
-		r->hops[i].tls = tls[p->next_hop[i].tls];
-		r->hops[i].lmtp = p->next_hop[i].protocol == CONFIG_PROTOCOL_LMTP;
-		snprintf(r->hops[i].name, sizeof(r->hops[i].name), "%s", p->next_hop[i].name);
+	snprintf(h->name, sizeof(h->name), "%s", from->name);
+	if (from->auth.user[0] != '\0') {
+		snprintf(h->user, sizeof(h->user), "%s", from->auth.user);
+		read_password(from->auth.password_file, h->password);
 	}
+}
+
+static_assert((int)CONFIG_POOLS <= (int)RELAY_POOLS && (int)CONFIG_ROUTES <= (int)RELAY_ROUTES &&
+		      (int)CONFIG_NEXT_HOPS <= (int)RELAY_HOPS,
+	      "pools, routes and hops fit");
+
+void settings_relay(const struct config *c, struct relay_config *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->n_pools = c->relay.pool_count;
+	r->n_routes = c->relay.route_count;
+	r->max_messages = QUEUE_ENTRIES;
+	snprintf(r->hostname, sizeof(r->hostname), "%s", c->hostname);
+	for (unsigned i = 0; i < r->n_pools; i++) {
+		const struct config_pool *from = &c->relay.pool[i];
+		struct relay_pool *p = &r->pools[i];
+		p->n_hops = from->next_hop_count;
+		p->connections = (unsigned)from->connections;
+		p->retry_first_us = from->retry.first_us;
+		p->retry_max_us = from->retry.max_us;
+		p->give_up_us = from->retry.give_up_us;
+		p->notice_us = from->retry.notice_us;
+		p->retry_factor = (unsigned)from->retry.factor;
+		snprintf(p->name, sizeof(p->name), "%s", from->name);
+		for (unsigned k = 0; k < p->n_hops; k++)
+			hop_settings(&from->next_hop[k], c->dataplane.worker_count, &p->hops[k]);
+	}
+	for (unsigned i = 0; i < r->n_routes; i++) {
+		r->routes[i].pool = pool_index(&c->relay, c->relay.route[i].pool);
+		snprintf(r->routes[i].match, sizeof(r->routes[i].match), "%s",
+			 c->relay.route[i].match);
+	}
+}
+
+uint64_t settings_hop_connections(const struct config *c)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < c->relay.pool_count; i++)
+		n += c->relay.pool[i].connections * c->relay.pool[i].next_hop_count;
+	return n;
 }

@@ -22,6 +22,8 @@ struct tls_settings {
 void settings_tls(const struct config *c, struct tls_settings *out);
 void settings_smtp(const struct config *c, struct smtp_config *out);
 void settings_relay(const struct config *c, struct relay_config *out);
+/* Connections to next hops at a time that a worker may have. */
+uint64_t settings_hop_connections(const struct config *c);
 void settings_auth(const struct config *c, struct auth_config *out);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -67,7 +68,6 @@ static void tcp_choices(const struct config_tcp *from, struct tcp_config *to)
 static int create_transport(struct unit *u)
 {
 	const struct config_dataplane *d = &u->env->config->dataplane;
-	const struct config_pool *pool = &u->env->config->relay.pool[0];
 	struct tcp_config c;
 
 	tcp_config_default(&c);
@@ -76,7 +76,7 @@ static int create_transport(struct unit *u)
 		if (d->port[i].mtu < c.mtu)
 			c.mtu = (uint16_t)d->port[i].mtu;
 	}
-	c.max_streams = (uint32_t)(d->limits.sessions + pool->connections * pool->next_hop_count +
+	c.max_streams = (uint32_t)(d->limits.sessions + settings_hop_connections(u->env->config) +
 				   MORE_STREAMS);
 	c.max_time_wait = TIME_WAIT_ENTRIES;
 	c.syn_backlog = (uint32_t)d->limits.syn_backlog;
@@ -87,20 +87,21 @@ static int create_transport(struct unit *u)
 static int create_mail(struct unit *u)
 {
 	struct shard *shard = &u->worker->shard;
-	struct relay_config rc;
+	struct relay_config *rc = malloc(sizeof(*rc));
 
 	u->tls = tls_worker_create(u->env->tls, shard);
 	u->auth = auth_client_create(u->env->auth, shard);
 	u->smtp_spool = spool_client_create(u->env->spool, SPOOL_RING);
 	u->relay_spool = spool_client_create(u->env->spool, SPOOL_RING);
-	if (u->tls == NULL || u->auth == NULL || u->smtp_spool == NULL || u->relay_spool == NULL)
-		return -ENOMEM;
-	if (u->env->config->control.records[0] != '\0') {
+	bool recorded = u->env->config->control.records[0] != '\0';
+	if (recorded)
 		u->records = records_create(RECORD_BYTES);
-		if (u->records == NULL)
-			return -ENOMEM;
+	if (u->tls == NULL || u->auth == NULL || u->smtp_spool == NULL || u->relay_spool == NULL ||
+	    rc == NULL || (recorded && u->records == NULL)) {
+		free(rc);
+		return -ENOMEM;
 	}
-	settings_relay(u->env->config, &rc);
+	settings_relay(u->env->config, rc);
 	struct relay_env re = {
 		.shard = shard,
 		.tcp = u->transport.tcp,
@@ -111,7 +112,8 @@ static int create_mail(struct unit *u)
 		.source_for = transport_source_for,
 		.source_arg = &u->transport,
 	};
-	u->relay = relay_worker_create(&re, &rc);
+	u->relay = relay_worker_create(&re, rc);
+	free(rc);
 	struct smtp_env se = {
 		.shared = u->env->smtp,
 		.shard = shard,

@@ -32,6 +32,7 @@
 	X(RECEIVED, "Received")                        \
 	X(CONTENT_TYPE, "Content-Type")                \
 	X(DKIM_SIGNATURE, "DKIM-Signature")            \
+	X(MT_PRIORITY, "MT-Priority")                  \
 	X(TLS_REQUIRED, "TLS-Required")
 
 #define HEADER_ENUM(id, name) HEADER_##id,

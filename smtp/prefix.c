@@ -111,6 +111,12 @@ static bool sender_needed(const struct transaction *tx, char *address, size_t ro
 	       user_address(tx, address, room);
 }
 
+/* RFC 6758: a field carries the priority through hops that do not know the parameter. */
+static bool priority_told(const struct transaction *tx)
+{
+	return tx->parameters.priority != 0 && tx->content.header.count[HEADER_MT_PRIORITY] == 0;
+}
+
 size_t prefix_build(const struct transaction *tx, char *out, size_t room)
 {
 	struct writer w = {.at = out, .room = room};
@@ -128,6 +134,8 @@ size_t prefix_build(const struct transaction *tx, char *out, size_t room)
 		    (unsigned)shard_random(worker->shard), worker->config->hostname);
 	if (sender_needed(tx, sender, sizeof(sender)))
 		put(&w, "Sender: <%s>\r\n", sender);
+	if (priority_told(tx))
+		put(&w, "MT-Priority: %d\r\n", tx->parameters.priority);
 	/* text that begins without a header is all body */
 	if (tx->content.header.absent)
 		put(&w, "\r\n");
@@ -145,6 +153,7 @@ const char *prefix_changes(const struct transaction *tx, char *out, size_t room)
 		{c->header.count[HEADER_DATE] == 0, "Date added"},
 		{c->header.count[HEADER_MESSAGE_ID] == 0, "Message-ID added"},
 		{sender_needed(tx, sender, sizeof(sender)), "Sender added"},
+		{priority_told(tx), "MT-Priority added"},
 		{c->header.bcc_removed, "Bcc removed"},
 		{c->lone_lf && c->rules.normalize, "lone LF repaired"},
 	};

@@ -7,8 +7,8 @@
  */
 #include "smtp/sasl.h"
 
+#include "base/base64.h"
 #include "base/log.h"
-#include "smtp/auth/base64.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* jwt.c - a token taken apart, its signature, then its claims */
 #include "smtp/auth/jwt.h"
 
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 #include "smtp/auth/jwks.h"
 
 #include <jansson.h>

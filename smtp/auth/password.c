@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/base64.h"
 #include "base/utf8.h"
-#include "smtp/auth/base64.h"
 
 enum { SALT_BYTES = 16, HASH_BYTES = 32, PASSWORD_BYTES_MAX = 511 };
 

@@ -1,5 +1,5 @@
 /* scram.c - the SCRAM-SHA-256 verifier: RFC 5802 section 3, stored as in RFC 5803 */
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 #include "smtp/auth/password.h"
 
 #include <errno.h>

@@ -1,8 +1,8 @@
 /* scram_server.c - parsing and making of SCRAM's four messages, and the proof */
 #include "smtp/auth/scram.h"
 
+#include "base/base64.h"
 #include "base/utf8.h"
-#include "smtp/auth/base64.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>

@@ -2,7 +2,8 @@
  * client.c - one connection to a next hop, up to the moment it can take a message.
  *
  * Source: RFC 5321 section 3 and 4.5.3.2 (time-outs), RFC 3207 (what a reply carries behind
- * STARTTLS is thrown away with its connection), RFC 2920, 1870, 6152 (what EHLO offers).
+ * STARTTLS is thrown away with its connection), RFC 2920, 1870, 6152 (what EHLO offers), RFC 8314
+ * (TLS from the first octet), RFC 4954 and 4616 (AUTH PLAIN).
  * Every handler that may free the client returns false when it has.
  */
 #include "base/log.h"
@@ -62,10 +63,11 @@ void client_close(struct client *c, bool polite)
 
 	timer_cancel(w->shard->timers, &c->timer);
 	list_del(&c->link);
-	c->hop->n_clients--;
+	struct hop *h = c->hop;
+	h->n_clients--;
 	w->n_clients--;
 	if (!c->greeted)
-		c->hop->n_connecting--;
+		h->n_connecting--;
 	content_forget(c);
 	if (c->out != NULL)
 		chunk_free(w->shard->chunks, c->out);
@@ -76,6 +78,7 @@ void client_close(struct client *c, bool polite)
 	else
 		conn_abort(&c->conn);
 	free(c);
+	hop_settle(w, h);
 }
 
 void client_failed(struct client *c, const char *why)
@@ -86,6 +89,8 @@ void client_failed(struct client *c, const char *why)
 
 	if (!c->greeted)
 		hop_failed(c->hop, w, why);
+	else if (d != NULL && state > CLIENT_LOADING)
+		d->probe = hop_interrupted(c->hop, w, why);
 	c->delivery = NULL;
 	client_close(c, false);
 	if (d == NULL)
@@ -149,7 +154,7 @@ void client_idle(struct client *c, bool reset)
 		client_flush(c);
 		return;
 	}
-	if (++c->messages > MESSAGES_A_CONNECTION || c->worker->draining) {
+	if (++c->messages > MESSAGES_A_CONNECTION || c->worker->draining || c->hop->retired) {
 		client_quit(c);
 		return;
 	}
@@ -160,7 +165,7 @@ void client_idle(struct client *c, bool reset)
 static void send_ehlo(struct client *c, const char *verb)
 {
 	char line[RELAY_NAME + 16];
-	int n = snprintf(line, sizeof(line), "%s %s\r\n", verb, c->worker->config.hostname);
+	int n = snprintf(line, sizeof(line), "%s %s\r\n", verb, c->worker->hostname);
 
 	c->offers = 0;
 	c->size_limit = 0;
@@ -185,6 +190,7 @@ static void learn_extension(struct client *c)
 		[OFFER_DELIVERBY] = "DELIVERBY",
 		[OFFER_MT_PRIORITY] = "MT-PRIORITY",
 		[OFFER_REQUIRETLS] = "REQUIRETLS",
+		[OFFER_AUTH] = "AUTH",
 	};
 	const char *line = reply_text(&c->reply);
 	size_t n = strcspn(line, " ");
@@ -194,6 +200,8 @@ static void learn_extension(struct client *c)
 			continue;
 		/* one reply a recipient after each chunk is more than BDAT is worth there */
 		if (c->hop->config.lmtp && (i == OFFER_CHUNKING || i == OFFER_BINARYMIME))
+			continue;
+		if (i == OFFER_AUTH && !login_offered(line + n))
 			continue;
 		c->offers |= 1u << i;
 		if (i == OFFER_SIZE)
@@ -221,16 +229,31 @@ static void ready(struct client *c)
 	client_idle(c, false);
 }
 
+/* Greeted, and under TLS if that is wanted. */
+static bool introduced(struct client *c)
+{
+	if (c->hop->config.user[0] == '\0') {
+		ready(c);
+		return true;
+	}
+	if (!conn_is_secure(&c->conn) || !hop_offers(c, OFFER_AUTH)) {
+		relay_count(c->worker, relay_auth_failed);
+		client_failed(c, conn_is_secure(&c->conn) ? "AUTH PLAIN is not offered"
+							  : "no password without TLS");
+		return false;
+	}
+	login_send(c);
+	return true;
+}
+
 static bool after_ehlo(struct client *c)
 {
 	enum relay_tls want = c->hop->config.tls;
 	bool broken = c->worker->shard->now_us < c->hop->tls_broken_until_us;
 
 	if (conn_is_secure(&c->conn) || want == RELAY_TLS_NONE ||
-	    (want == RELAY_TLS_OPPORTUNISTIC && (!hop_offers(c, OFFER_STARTTLS) || broken))) {
-		ready(c);
-		return true;
-	}
+	    (want == RELAY_TLS_OPPORTUNISTIC && (!hop_offers(c, OFFER_STARTTLS) || broken)))
+		return introduced(c);
 	if (!hop_offers(c, OFFER_STARTTLS)) {
 		relay_count(c->worker, relay_tls_missing);
 		client_failed(c, "STARTTLS is required but not offered");
@@ -243,25 +266,14 @@ static bool after_ehlo(struct client *c)
 	return true;
 }
 
-static bool starttls_reply(struct client *c, bool more)
+static bool secure(struct client *c)
 {
 	struct conn_tls how = {
 		.client = true,
 		.name = c->hop->config.name,
-		.verify = c->hop->config.tls == RELAY_TLS_REQUIRED,
+		.verify = hop_verified(c->hop),
 	};
 
-	if (c->reply.code != 220 && c->hop->config.tls == RELAY_TLS_REQUIRED)
-		return fail(c, "STARTTLS refused");
-	if (c->reply.code != 220) {
-		ready(c);
-		return true;
-	}
-	if (more || stream_readable(c->conn.stream) > 0) {
-		relay_count(c->worker, relay_injected);
-		client_failed(c, "octets behind the STARTTLS reply");
-		return false;
-	}
 	if (!conn_secure(&c->conn, &how)) {
 		client_failed(c, "TLS not possible now");
 		return false;
@@ -269,6 +281,20 @@ static bool starttls_reply(struct client *c, bool more)
 	c->state = CLIENT_SECURING;
 	client_arm(c, GREETING_US);
 	return true;
+}
+
+static bool starttls_reply(struct client *c, bool more)
+{
+	if (c->reply.code != 220 && hop_verified(c->hop))
+		return fail(c, "STARTTLS refused");
+	if (c->reply.code != 220)
+		return introduced(c);
+	if (more || stream_readable(c->conn.stream) > 0) {
+		relay_count(c->worker, relay_injected);
+		client_failed(c, "octets behind the STARTTLS reply");
+		return false;
+	}
+	return secure(c);
 }
 
 /* LMTP: the reply is about one recipient; true: others are still to come. */
@@ -314,6 +340,7 @@ static bool final_reply(struct client *c)
 	}
 	c->delivery = NULL;
 	d->client = NULL;
+	c->hop->interrupted = 0;
 	/* a reply before the end of data leaves the two sides out of step */
 	if (early || code == 421)
 		client_close(c, true);
@@ -346,6 +373,13 @@ static bool client_reply(struct client *c, bool more)
 		return fail(c, "HELO");
 	case CLIENT_STARTTLS:
 		return starttls_reply(c, more);
+	case CLIENT_AUTH:
+		if (c->reply.code != 235) {
+			relay_count(c->worker, relay_auth_failed);
+			return fail(c, "AUTH");
+		}
+		ready(c);
+		return true;
 	case CLIENT_ENVELOPE:
 		transact_reply(c, more);
 		return false;
@@ -380,10 +414,9 @@ static bool alive(struct hop *h, const struct client *c)
 	return false;
 }
 
-static bool feed(struct client *c, const uint8_t *p, size_t n)
+static bool feed_hop(struct client *c, struct hop *h, const uint8_t *p, size_t n)
 {
 	struct relay_worker *w = c->worker;
-	struct hop *h = c->hop;
 
 	while (n > 0) {
 		size_t used;
@@ -406,6 +439,17 @@ static bool feed(struct client *c, const uint8_t *p, size_t n)
 		reply_begin(&c->reply);
 	}
 	return true;
+}
+
+static bool feed(struct client *c, const uint8_t *p, size_t n)
+{
+	struct relay_worker *w = c->worker;
+	struct hop *h = c->hop;
+
+	hop_use(h);
+	bool lives = feed_hop(c, h, p, n);
+	hop_unuse(w, h);
+	return lives;
 }
 
 static struct client *client_of(struct conn *conn)
@@ -443,11 +487,22 @@ static void on_writable(struct conn *conn)
 		content_pump(c);
 }
 
+static void await_greeting(struct client *c)
+{
+	c->state = CLIENT_GREETING;
+	reply_begin(&c->reply);
+	client_arm(c, GREETING_US);
+}
+
 static void on_secured(struct conn *conn)
 {
-	/* what was learnt in clear is forgotten (RFC 3207 section 4.2) */
 	struct client *c = client_of(conn);
 
+	if (c->hop->config.tls == RELAY_TLS_IMPLICIT) {
+		await_greeting(c);
+		return;
+	}
+	/* what was learnt in clear is forgotten (RFC 3207 section 4.2) */
 	send_ehlo(c, c->hop->config.lmtp ? "LHLO" : "EHLO");
 }
 
@@ -474,9 +529,10 @@ static void on_opened(struct stream *s, void *user)
 	struct client *c = client_of(user);
 
 	relay_count(c->worker, relay_connections);
-	c->state = CLIENT_GREETING;
-	reply_begin(&c->reply);
-	client_arm(c, GREETING_US);
+	if (c->hop->config.tls == RELAY_TLS_IMPLICIT)
+		secure(c);
+	else
+		await_greeting(c);
 }
 
 static const struct stream_events stream_events = {

@@ -7,6 +7,7 @@
 #define RELAY_COUNTERS(X)                                                                          \
 	X(relay, queue_entries, "messages", "messages in the queue of this worker")                \
 	X(relay, queue_full, "messages", "messages left to the next start: no queue entry")        \
+	X(relay, split, "messages", "messages whose recipients go to several pools")               \
 	X(relay, attempts, "attempts", "delivery attempts begun")                                  \
 	X(relay, delivered, "recipients", "recipients taken by a next hop")                        \
 	X(relay, deferred, "recipients", "recipients put off by a next hop")                       \
@@ -20,8 +21,11 @@
 	X(relay, hop_lacks, "attempts", "attempts failed: the hop lacks what the message needs")   \
 	X(relay, connections, "connections", "connections to next hops made")                      \
 	X(relay, connect_failed, "connections", "connections to next hops that failed")            \
+	X(relay, circuits_opened, "times",                                                         \
+	  "hops left alone: they broke off message after message")                                 \
 	X(relay, tls_failed, "connections", "TLS with a next hop failed")                          \
 	X(relay, tls_missing, "connections", "STARTTLS required but not offered")                  \
+	X(relay, auth_failed, "connections", "next hops that do not take our login")               \
 	X(relay, interrupted, "attempts", "attempts cut off by the end of their connection")       \
 	X(relay, ambiguous, "attempts", "of these, after the end of data: may be delivered twice") \
 	X(relay, timeouts, "connections", "next hops that did not answer in time")                 \

@@ -11,10 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void delivery_free(struct delivery *d)
+void delivery_free(struct delivery *d)
 {
 	struct relay_worker *w = d->worker;
 	struct chunk_pool *p = w->shard->chunks;
+
+	if (d->hop != NULL)
+		hop_unuse(w, d->hop);
+	w->routing -= d->route;
 
 	timer_cancel(w->shard->timers, &d->timer);
 	chunk_free_list(p, d->envelope);
@@ -65,6 +69,10 @@ static void envelope_loaded(struct spool_request *r)
 	    d->e.recipients != m->recipients) {
 		relay_count(w, relay_spool_errors);
 		delivery_drop(d, "the spool cannot read the envelope");
+		return;
+	}
+	if (d->route) {
+		route_message(d);
 		return;
 	}
 	d->recipients = calloc(m->recipients + 1, sizeof(*d->recipients));
@@ -155,6 +163,17 @@ void delivery_notice(struct message *m)
 		return;
 	}
 	d->notice = true;
+	load_envelope(d);
+}
+
+void delivery_route(struct message *m)
+{
+	struct delivery *d = begin(m, NULL);
+
+	if (d == NULL)
+		return;
+	d->route = true;
+	m->worker->routing++;
 	load_envelope(d);
 }
 
@@ -275,6 +294,8 @@ static void dispose(struct delivery *d)
 	}
 	d->last = true;
 	d->retry_us = message_retry_us(m);
+	if (d->probe && d->retry_us > RETRY_PROBE_US)
+		d->retry_us = RETRY_PROBE_US;
 	for (uint32_t i = 0; i < d->e.recipients; i++) {
 		unsigned s = d->recipients[i].state;
 		/* one without an outcome would be lost with the message */
@@ -299,7 +320,7 @@ static void dispose(struct delivery *d)
 		.dispositions = d->dispositions,
 		.n_dispositions = n,
 		.attempts = m->attempts,
-		.last = d->last,
+		.last = d->last && (m->split == NULL || --m->split->open == 0),
 	};
 	dispose_again(&d->timer);
 }

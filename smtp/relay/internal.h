@@ -29,9 +29,18 @@ enum {
 	HOP_MAX_US = 60 * 1000000,
 	TLS_BROKEN_US = 300 * 1000000,
 	RETRY_SPOOL_US = 1000000, /* then 2, 4, 8 s */
+	RETRY_PROBE_US = 5000000,
 };
 
+enum { POOL_UNROUTED = UINT8_MAX };
+
 enum message_state { MESSAGE_READY, MESSAGE_DEFERRED, MESSAGE_ACTIVE };
+
+/* Entries of one message in several pools; the last to end ends the message in the spool. */
+struct split {
+	unsigned entries; /* that point here */
+	unsigned open;    /* whose end has not been handed to the spool */
+};
 
 /* A queue entry; <= 216 B, because a backlog is many of them. */
 struct message {
@@ -47,9 +56,11 @@ struct message {
 	int64_t by_at_s;       /* its deadline, when by is not 0 */
 	uint64_t due_us;       /* DEFERRED: next attempt, monotone */
 	uint32_t recipients, attempts;
-	uint8_t *done;    /* a bit a recipient; NULL: none done */
-	char *last_error; /* NULL: none */
-	enum message_state state;
+	uint8_t *done;       /* a bit a recipient, also of another entry's; NULL: none done */
+	char *last_error;    /* NULL: none */
+	struct split *split; /* NULL: the only entry of its message */
+	enum message_state state : 8;
+	uint8_t pool; /* index in pools, or POOL_UNROUTED */
 	int8_t priority;
 	uint8_t by;   /* enum envelope_by */
 	bool noticed; /* whoever wanted to hear of the delay has */
@@ -57,7 +68,7 @@ struct message {
 static_assert(sizeof(struct message) <= 216, "a backlog is many of them");
 
 enum recipient_state {
-	RECIPIENT_DONE, /* by an earlier attempt */
+	RECIPIENT_DONE, /* by an earlier attempt, or not of this entry */
 	RECIPIENT_TODO,
 	RECIPIENT_ACCEPTED, /* by RCPT; waits for the end of data */
 	RECIPIENT_DELIVERED,
@@ -88,7 +99,10 @@ struct delivery {
 	struct timer timer; /* a spool request is tried again */
 	uint64_t retry_us;
 	unsigned spool_failures; /* in a row */
-	bool last, expired, reported;
+	bool last;               /* the entry ends */
+	bool expired, reported;
+	bool probe;   /* of a hop that breaks off messages: the fault is hardly the message's */
+	bool route;   /* no attempt: only where its recipients go is looked up */
 	bool notice;  /* no attempt: only those who want to hear of the delay are told */
 	bool hop_dsn; /* the hop tells of success itself */
 	bool head_read;
@@ -110,6 +124,7 @@ enum client_state {
 	CLIENT_EHLO,
 	CLIENT_STARTTLS,
 	CLIENT_SECURING,
+	CLIENT_AUTH,
 	CLIENT_IDLE,
 	CLIENT_LOADING,  /* the envelope is being read */
 	CLIENT_ENVELOPE, /* MAIL, RCPT, DATA */
@@ -120,10 +135,16 @@ enum client_state {
 };
 
 struct hop {
+	struct list link; /* in worker->retired, or nowhere */
 	struct relay_hop config;
 	struct list clients;
 	unsigned n_clients, n_connecting;
+	unsigned uses;            /* deliveries and others that look at it */
+	bool retired;             /* no longer configured: freed when nobody uses it */
+	int share;                /* smooth weighted round robin */
 	unsigned failures;        /* connections in a row */
+	unsigned interrupted;     /* attempts in a row that its connection did not survive */
+	uint64_t next_us;         /* when the rate lets the next message go */
 	uint64_t closed_until_us; /* circuit open: no connection before */
 	uint64_t tls_broken_until_us;
 	char last_error[ERROR_TEXT];
@@ -142,6 +163,7 @@ enum hop_offer {
 	OFFER_DELIVERBY,
 	OFFER_MT_PRIORITY,
 	OFFER_REQUIRETLS,
+	OFFER_AUTH, /* with PLAIN */
 	OFFERS,
 };
 
@@ -172,15 +194,32 @@ struct client {
 	bool chunked; /* BDAT: octets as they are */
 };
 
+/* Messages that wait, the most urgent first. */
+struct ready {
+	struct list list[PRIORITIES];
+	unsigned n;
+};
+
+struct pool {
+	struct relay_pool config;
+	struct hop *hops[RELAY_HOPS];
+	unsigned n_hops;
+	struct ready ready;
+};
+
 struct relay_worker {
 	struct relay_env env;
-	struct relay_config config;
 	struct shard *shard;
-	struct hop hops[RELAY_HOPS];
-	unsigned next_hop;
+	char hostname[RELAY_NAME];
+	struct pool *pools[RELAY_POOLS];
+	unsigned n_pools;
+	struct relay_route routes[RELAY_ROUTES];
+	unsigned n_routes;
+	struct ready unrouted; /* somebody must look where their recipients go */
+	unsigned routing;      /* whose envelope is being read for that */
+	struct list retired;   /* hops that are still in use */
 	struct slab *messages, *deliveries;
-	struct list ready[PRIORITIES]; /* the most urgent first */
-	unsigned n_ready, n_clients, spool_pending;
+	unsigned n_clients, spool_pending;
 	bool draining;
 	uint64_t counters[relay_counter_count];
 };
@@ -195,8 +234,38 @@ static inline bool hop_offers(const struct client *c, enum hop_offer e)
 	return (c->offers & 1u << e) != 0;
 }
 
+/* Its certificate proves its name. */
+static inline bool hop_verified(const struct hop *h)
+{
+	return h->config.tls == RELAY_TLS_REQUIRED || h->config.tls == RELAY_TLS_IMPLICIT;
+}
+
+static inline void hop_use(struct hop *h)
+{
+	h->uses++;
+}
+
+/* pool.c */
+int pools_update(struct relay_worker *w, const struct relay_config *c);
+void pools_free(struct relay_worker *w);
+/* The pool whose times hold for the message. */
+const struct pool *pool_of(const struct message *m);
+void hop_unuse(struct relay_worker *w, struct hop *h);
+/* Frees it when it is retired and nobody uses it. */
+void hop_settle(struct relay_worker *w, struct hop *h);
+
+/* route.c */
+/* Everything goes to pool 0. */
+bool routes_trivial(const struct relay_worker *w);
+unsigned route_pool(const struct relay_worker *w, const char *path, size_t bytes);
+/* Begins to look where waiting messages go. */
+void routes_dispatch(struct relay_worker *w);
+/* The envelope is there: the delivery ends, and an entry a pool waits in its place. */
+void route_message(struct delivery *d);
+
 /* queue.c */
-struct message *message_pop(struct relay_worker *w);
+struct message *message_pop(struct relay_worker *w, struct ready *r);
+struct message *message_alloc(struct relay_worker *w);
 /* The notice is done; back to what it waited for. */
 void message_resume(struct message *m);
 void message_ready(struct message *m);
@@ -208,13 +277,18 @@ void message_free(struct message *m);
 int relay_submit(struct relay_worker *w, struct spool_request *r);
 
 /* hop.c */
-void hops_dispatch(struct relay_worker *w);
+void pool_dispatch(struct relay_worker *w, struct pool *p);
 void hop_failed(struct hop *h, struct relay_worker *w, const char *why);
+/* An attempt ended with its connection; too many in a row open the circuit as well: true. */
+bool hop_interrupted(struct hop *h, struct relay_worker *w, const char *why);
 
 /* delivery.c */
 void delivery_begin(struct message *m, struct client *c);
 /* Only looks who wants to hear that it is not delivered yet. */
 void delivery_notice(struct message *m);
+/* Only looks where the recipients go. */
+void delivery_route(struct message *m);
+void delivery_free(struct delivery *d);
 /* The connection has gone, or the attempt is over: dispositions follow from the recipients. */
 void delivery_end(struct delivery *d);
 /* Sets every recipient in state from to the outcome that the reply code means. */
@@ -241,6 +315,10 @@ void client_transact(struct client *c); /* the envelope is there */
 void client_close(struct client *c, bool polite);
 void client_failed(struct client *c, const char *why);
 void client_quit(struct client *c);
+
+/* login.c */
+bool login_offered(const char *mechanisms);
+void login_send(struct client *c);
 
 /* transact.c */
 void transact_pump(struct client *c);

@@ -4,6 +4,7 @@
  * A message has its own timer in every waiting state (next attempt, or expiry), so none can
  * stay without delivery, report or expiry.
  */
+#include "base/log.h"
 #include "smtp/relay/internal.h"
 
 #include <errno.h>
@@ -11,6 +12,9 @@
 #include <string.h>
 
 COUNTER_TABLE(relay, RELAY_COUNTERS)
+
+/* One a connection, and expiries, notices and look-ups on top; memory is taken as they come. */
+enum { DELIVERIES = 65536 };
 
 static uint64_t us_until(const struct relay_worker *w, int64_t unix_s)
 {
@@ -24,7 +28,8 @@ static uint64_t us_to_expiry(const struct message *m)
 	const struct relay_worker *w = m->worker;
 	int64_t age_s = shard_wall_s(w->shard) - m->released_at_s;
 	uint64_t age_us = age_s > 0 ? (uint64_t)age_s * 1000000 : 0;
-	uint64_t left = age_us < w->config.give_up_us ? w->config.give_up_us - age_us : 0;
+	uint64_t give_up = pool_of(m)->config.give_up_us;
+	uint64_t left = age_us < give_up ? give_up - age_us : 0;
 
 	if (m->by != ENVELOPE_BY_RETURN)
 		return left;
@@ -36,7 +41,8 @@ static uint64_t us_to_expiry(const struct message *m)
 static uint64_t us_to_notice(const struct message *m)
 {
 	const struct relay_worker *w = m->worker;
-	uint64_t left = us_until(w, m->released_at_s + (int64_t)(w->config.notice_us / 1000000));
+	uint64_t notice_us = pool_of(m)->config.notice_us;
+	uint64_t left = us_until(w, m->released_at_s + (int64_t)(notice_us / 1000000));
 
 	if (m->noticed)
 		return UINT64_MAX;
@@ -68,12 +74,19 @@ static void arm_deferred(struct message *m)
 	timer_arm(w->shard->timers, &m->timer, now + us);
 }
 
+static struct ready *ready_list(const struct message *m)
+{
+	struct relay_worker *w = m->worker;
+
+	return m->pool < w->n_pools ? &w->pools[m->pool]->ready : &w->unrouted;
+}
+
 static void leave_ready(struct message *m)
 {
 	if (m->state != MESSAGE_READY)
 		return;
 	list_del(&m->link);
-	m->worker->n_ready--;
+	ready_list(m)->n--;
 }
 
 static void message_due(struct timer *t)
@@ -107,23 +120,24 @@ static void message_due(struct timer *t)
 void message_ready(struct message *m)
 {
 	struct relay_worker *w = m->worker;
+	struct ready *r = ready_list(m);
 
 	m->state = MESSAGE_READY;
 	m->next_at_s = shard_wall_s(w->shard);
 	m->due_us = w->shard->now_us;
-	list_push_back(&w->ready[PRIORITIES / 2 - m->priority], &m->link);
-	w->n_ready++;
+	list_push_back(&r->list[PRIORITIES / 2 - m->priority], &m->link);
+	r->n++;
 	arm_ready(m);
 }
 
-struct message *message_pop(struct relay_worker *w)
+struct message *message_pop(struct relay_worker *w, struct ready *r)
 {
 	for (unsigned i = 0; i < PRIORITIES; i++) {
-		struct list *l = list_pop_front(&w->ready[i]);
+		struct list *l = list_pop_front(&r->list[i]);
 		if (l == NULL)
 			continue;
 		struct message *m = container_of(l, struct message, link);
-		w->n_ready--;
+		r->n--;
 		timer_cancel(w->shard->timers, &m->timer);
 		return m;
 	}
@@ -144,7 +158,7 @@ void message_resume(struct message *m)
 
 uint64_t message_retry_us(const struct message *m)
 {
-	const struct relay_config *c = &m->worker->config;
+	const struct relay_pool *c = &pool_of(m)->config;
 	uint64_t us = c->retry_first_us, most = us_to_expiry(m);
 
 	for (uint32_t i = 1; i < m->attempts && us < c->retry_max_us; i++)
@@ -176,22 +190,37 @@ void message_free(struct message *m)
 	list_del(&m->link);
 	free(m->done);
 	free(m->last_error);
+	if (m->split != NULL && --m->split->entries == 0)
+		free(m->split);
 	slab_free(w->messages, m->handle);
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
 }
 
-int relay_add(struct relay_worker *w, const struct spool_found *f)
+struct message *message_alloc(struct relay_worker *w)
 {
 	handle_t h;
 	struct message *m = slab_alloc(w->messages, &h);
-	size_t bits = (f->recipients + 7) / 8;
 
 	if (m == NULL) {
 		relay_count(w, relay_queue_full);
-		return -ENOMEM;
+		return NULL;
 	}
 	m->worker = w;
 	m->handle = h;
+	list_init(&m->link);
+	timer_init(&m->timer, message_due);
+	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
+	return m;
+}
+
+int relay_add(struct relay_worker *w, const struct spool_found *f)
+{
+	struct message *m = message_alloc(w);
+	size_t bits = (f->recipients + 7) / 8;
+
+	if (m == NULL)
+		return -ENOMEM;
+	m->pool = routes_trivial(w) ? 0 : POOL_UNROUTED;
 	m->id = f->id;
 	m->place = f->place;
 	m->content_bytes = f->content_bytes;
@@ -204,19 +233,16 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	m->noticed = f->attempts > 0 && us_to_notice(m) == 0;
 	m->recipients = f->recipients;
 	m->attempts = f->attempts;
-	list_init(&m->link);
-	timer_init(&m->timer, message_due);
 	if (f->done != NULL) {
 		/* without its bits a recipient would get the message again */
 		m->done = malloc(bits + 1);
 		if (m->done == NULL) {
-			slab_free(w->messages, h);
+			message_free(m);
 			relay_count(w, relay_queue_full);
 			return -ENOMEM;
 		}
 		memcpy(m->done, f->done, bits);
 	}
-	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
 	if (us_until(w, f->retry_at_s) > 0) {
 		m->state = MESSAGE_DEFERRED;
 		m->next_at_s = f->retry_at_s;
@@ -239,6 +265,12 @@ int relay_submit(struct relay_worker *w, struct spool_request *r)
 	return rc;
 }
 
+static void ready_init(struct ready *r)
+{
+	for (unsigned i = 0; i < PRIORITIES; i++)
+		list_init(&r->list[i]);
+}
+
 struct relay_worker *relay_worker_create(const struct relay_env *env, const struct relay_config *c)
 {
 	struct relay_worker *w = calloc(1, sizeof(*w));
@@ -246,40 +278,52 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	if (w == NULL)
 		return NULL;
 	w->env = *env;
-	w->config = *c;
 	w->shard = env->shard;
-	for (unsigned i = 0; i < PRIORITIES; i++)
-		list_init(&w->ready[i]);
+	ready_init(&w->unrouted);
+	list_init(&w->retired);
 	w->messages = slab_create(sizeof(struct message), c->max_messages);
-	/* one a connection, and expiries on top */
-	w->deliveries = slab_create(sizeof(struct delivery), c->n_hops * c->connections + 4096);
-	if (w->messages == NULL || w->deliveries == NULL) {
+	w->deliveries = slab_create(sizeof(struct delivery), DELIVERIES);
+	if (w->messages == NULL || w->deliveries == NULL || pools_update(w, c) < 0) {
 		relay_worker_destroy(w);
 		return NULL;
-	}
-	for (unsigned i = 0; i < c->n_hops; i++) {
-		w->hops[i].config = c->hops[i];
-		list_init(&w->hops[i].clients);
 	}
 	return w;
 }
 
 void relay_worker_configure(struct relay_worker *w, const struct relay_config *c)
 {
-	w->config.retry_first_us = c->retry_first_us;
-	w->config.retry_max_us = c->retry_max_us;
-	w->config.retry_factor = c->retry_factor;
-	w->config.give_up_us = c->give_up_us;
+	if (pools_update(w, c) < 0)
+		log_error("relay", "no memory for the new pools: the old ones stay");
+}
+
+static void each_client(struct relay_worker *w, void (*fn)(struct client *c))
+{
+	for (unsigned i = 0; i < w->n_pools; i++) {
+		for (unsigned k = 0; k < w->pools[i]->n_hops; k++) {
+			list_each_safe (it, &w->pools[i]->hops[k]->clients)
+				fn(container_of(it, struct client, link));
+		}
+	}
+	/* the last client of a retired hop takes it along */
+	list_each_safe (at, &w->retired) {
+		struct hop *h = container_of(at, struct hop, link);
+		hop_use(h);
+		list_each_safe (it, &h->clients)
+			fn(container_of(it, struct client, link));
+		hop_unuse(w, h);
+	}
+}
+
+static void abort_client(struct client *c)
+{
+	client_close(c, false);
 }
 
 void relay_worker_destroy(struct relay_worker *w)
 {
 	if (w == NULL)
 		return;
-	for (unsigned i = 0; i < w->config.n_hops; i++) {
-		list_each_safe (it, &w->hops[i].clients)
-			client_close(container_of(it, struct client, link), false);
-	}
+	each_client(w, abort_client);
 	for (uint32_t i = 0; w->deliveries != NULL && i < slab_extent(w->deliveries); i++) {
 		struct delivery *d = slab_at(w->deliveries, i, NULL);
 		if (d == NULL)
@@ -293,6 +337,7 @@ void relay_worker_destroy(struct relay_worker *w)
 		if (m != NULL)
 			message_free(m);
 	}
+	pools_free(w);
 	slab_destroy(w->messages);
 	slab_destroy(w->deliveries);
 	free(w);
@@ -303,23 +348,29 @@ unsigned relay_poll(void *relay_worker)
 	struct relay_worker *w = relay_worker;
 	unsigned work = spool_poll(w->env.spool_client);
 
-	if (w->n_ready > 0 && !w->draining)
-		hops_dispatch(w);
+	if (w->draining)
+		return work;
+	if (w->unrouted.n > 0)
+		routes_dispatch(w);
+	for (unsigned i = 0; i < w->n_pools; i++) {
+		if (w->pools[i]->ready.n > 0)
+			pool_dispatch(w, w->pools[i]);
+	}
 	return work;
+}
+
+static void end_client(struct client *c)
+{
+	if (c->state <= CLIENT_AUTH)
+		client_close(c, false);
+	else if (c->state == CLIENT_IDLE)
+		client_quit(c);
 }
 
 void relay_drain(struct relay_worker *w)
 {
 	w->draining = true;
-	for (unsigned i = 0; i < w->config.n_hops; i++) {
-		list_each_safe (it, &w->hops[i].clients) {
-			struct client *c = container_of(it, struct client, link);
-			if (c->state <= CLIENT_SECURING)
-				client_close(c, false);
-			else if (c->state == CLIENT_IDLE)
-				client_quit(c);
-		}
-	}
+	each_client(w, end_client);
 }
 
 bool relay_idle(const struct relay_worker *w)
@@ -357,6 +408,7 @@ void relay_each_message(struct relay_worker *w,
 			.accepted_at_s = m->accepted_at_s,
 			.next_at_s = m->state == MESSAGE_ACTIVE ? 0 : m->next_at_s,
 			.last_error = m->last_error != NULL ? m->last_error : "",
+			.pool = m->pool < w->n_pools ? w->pools[m->pool]->config.name : "",
 		};
 		fn(arg, &info);
 	}

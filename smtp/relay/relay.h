@@ -2,6 +2,7 @@
  * relay.h - delivery of committed messages to the configured next hops, on the worker.
  *
  * Flows in: messages, as the spool found or accepted them (relay_add); replies of next hops.
+ * A message whose recipients go to several pools becomes a queue entry a pool (route.c).
  * Flows out: SMTP over the client role of the same TCP stack; dispositions into the spool.
  * A message is removed only after the next hop's 250 has been recorded by the spool.
  *
@@ -27,26 +28,57 @@
 struct records;
 struct relay_worker;
 
-enum { RELAY_HOPS = 16, RELAY_NAME = 256 };
+enum {
+	RELAY_POOLS = 16,
+	RELAY_HOPS = 16,
+	RELAY_ROUTES = 64,
+	RELAY_NAME = 256,
+	RELAY_PASSWORD = 256,
+};
 
-enum relay_tls { RELAY_TLS_NONE, RELAY_TLS_OPPORTUNISTIC, RELAY_TLS_REQUIRED };
+/* REQUIRED and IMPLICIT verify the hop's certificate. */
+enum relay_tls {
+	RELAY_TLS_NONE,
+	RELAY_TLS_OPPORTUNISTIC,
+	RELAY_TLS_REQUIRED,
+	RELAY_TLS_IMPLICIT, /* from the first octet on (RFC 8314) */
+};
 
 struct relay_hop {
 	struct ip_addr address;
 	uint16_t port;
 	char name[RELAY_NAME]; /* SNI and the name to verify; empty: the address */
 	enum relay_tls tls;
-	bool lmtp; /* RFC 2033: LHLO, and a reply a recipient after the content */
+	bool lmtp;         /* RFC 2033: LHLO, and a reply a recipient after the content */
+	unsigned priority; /* the lowest that works takes the messages */
+	unsigned weight;   /* share among the hops of a priority; 0 counts as 1 */
+	uint64_t gap_us;   /* between two messages of this worker; 0: no limit */
+	/* AUTH PLAIN (RFC 4954), under TLS only; user "": none */
+	char user[RELAY_NAME], password[RELAY_PASSWORD];
 };
 
-struct relay_config {
-	char hostname[RELAY_NAME]; /* EHLO */
+struct relay_pool {
+	char name[RELAY_NAME];
 	struct relay_hop hops[RELAY_HOPS];
 	unsigned n_hops;
 	unsigned connections; /* per hop and worker */
 	uint64_t retry_first_us, retry_max_us, give_up_us;
 	uint64_t notice_us; /* age at which those who asked for it hear of the delay */
 	unsigned retry_factor;
+};
+
+/* The first that matches a recipient's domain names its pool. */
+struct relay_route {
+	char match[RELAY_NAME]; /* "*", a domain, or "*." and a domain: those below it */
+	unsigned pool;
+};
+
+struct relay_config {
+	char hostname[RELAY_NAME]; /* EHLO */
+	struct relay_pool pools[RELAY_POOLS];
+	unsigned n_pools;
+	struct relay_route routes[RELAY_ROUTES];
+	unsigned n_routes;     /* what none matches goes to the first pool */
 	uint32_t max_messages; /* queue entries of this worker */
 };
 
@@ -63,7 +95,8 @@ struct relay_env {
 };
 
 struct relay_worker *relay_worker_create(const struct relay_env *env, const struct relay_config *c);
-/* On the worker: the retry times of *c hold for what is put off from now on. */
+/* On the worker: pools, hops and routes of *c from now on, retry times for what is put off from now
+ * on.  What is under way ends where it began; hops that stay keep their connections and state. */
 void relay_worker_configure(struct relay_worker *w, const struct relay_config *c);
 void relay_worker_destroy(struct relay_worker *w);
 /* 0, or -ENOMEM: too many entries; the message stays in the spool until the next start. */
@@ -83,6 +116,7 @@ struct relay_message_info {
 	uint32_t recipients, attempts;
 	int64_t accepted_at_s, next_at_s; /* next attempt; 0: under way */
 	const char *last_error;           /* borrowed; "" if none */
+	const char *pool;                 /* borrowed; "" while nobody has looked */
 };
 void relay_each_message(struct relay_worker *w,
 			void (*fn)(void *arg, const struct relay_message_info *i), void *arg);
@@ -90,6 +124,7 @@ unsigned relay_queued(const struct relay_worker *w);
 
 struct relay_hop_info {
 	const struct relay_hop *hop;
+	const char *pool; /* borrowed */
 	unsigned connections;
 	bool down; /* its last connections failed */
 	int64_t retry_at_s;

@@ -220,7 +220,6 @@ static void machine(struct writer *w, const struct envelope_recipient *to,
 	static const char *const actions[] = {[REPORT_FAILED] = "failed",
 					      [REPORT_DELAYED] = "delayed",
 					      [REPORT_RELAYED] = "relayed"};
-	struct relay_worker *worker = w->d->worker;
 	char text[ERROR_TEXT], address[ADDRESS_TEXT];
 
 	put(w, "\r\n");
@@ -235,7 +234,7 @@ static void machine(struct writer *w, const struct envelope_recipient *to,
 	if (a == REPORT_DELAYED) {
 		put(w, "Will-Retry-Until: ");
 		put_date(w, w->d->message->released_at_s +
-				    (int64_t)(worker->config.give_up_us / 1000000));
+				    (int64_t)(pool_of(w->d->message)->config.give_up_us / 1000000));
 	}
 }
 
@@ -281,7 +280,7 @@ static const struct {
 static void put_head(struct writer *w)
 {
 	struct delivery *d = w->d;
-	const char *host = d->worker->config.hostname, *subject = "";
+	const char *host = d->worker->hostname, *subject = "";
 	char text[SPOOL_ID_TEXT];
 
 	for (unsigned a = REPORT_RELAYED; a >= REPORT_FAILED; a--) {
@@ -322,7 +321,7 @@ static void put_status(struct writer *w)
 	char original[SPOOL_ID_TEXT], decoded[XTEXT_TEXT], text[XTEXT_TEXT];
 
 	part(w, w->global ? "message/global-delivery-status" : "message/delivery-status");
-	put(w, "Reporting-MTA: dns; %s\r\nX-Spool-Id: %s\r\n", w->d->worker->config.hostname,
+	put(w, "Reporting-MTA: dns; %s\r\nX-Spool-Id: %s\r\n", w->d->worker->hostname,
 	    spool_id_text(w->d->message->id, original));
 	ptrdiff_t n = e->envid.bytes < XTEXT_TEXT
 			      ? xtext_decode(e->envid.at, e->envid.bytes, decoded)

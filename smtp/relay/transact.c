@@ -39,8 +39,7 @@ static bool lacks_smtputf8(const struct client *c, const struct delivery *d)
 /* RFC 8689: TLS, the hop's name proved by its certificate, and the same promise. */
 static bool promises_requiretls(const struct client *c)
 {
-	return conn_is_secure(&c->conn) && c->hop->config.tls == RELAY_TLS_REQUIRED &&
-	       hop_offers(c, OFFER_REQUIRETLS);
+	return conn_is_secure(&c->conn) && hop_verified(c->hop) && hop_offers(c, OFFER_REQUIRETLS);
 }
 
 /* RFC 8689 section 5: a report is not dropped for want of the promise. */
@@ -97,6 +96,7 @@ void client_transact(struct client *c)
 	c->state = CLIENT_ENVELOPE;
 	c->chunked = hop_offers(c, OFFER_CHUNKING);
 	c->delivery->hop = c->hop;
+	hop_use(c->hop);
 	c->delivery->hop_dsn = hop_offers(c, OFFER_DSN);
 	reply_begin(&c->reply);
 	if (!hop_can_take(c)) {

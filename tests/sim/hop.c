@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 struct hop_conn {
+	bool greeted;
 	struct next_hop *h;
 	struct hop_mail mail;
 	bool data;
@@ -196,9 +197,20 @@ static bool begin_chunk(struct peer *p, const char *line, size_t n)
 	return true;
 }
 
+static void greet(struct peer *p)
+{
+	((struct hop_conn *)p->user)->greeted = true;
+	answer(p, HOP_GREETING, "");
+}
+
 static void received(struct peer *p)
 {
 	struct hop_conn *c = p->user;
+
+	if (!c->greeted && p->secured) {
+		c->h->secured++;
+		greet(p);
+	}
 	struct next_hop *h = c->h;
 	size_t limit = p->got.n;
 
@@ -238,7 +250,10 @@ static void on_opened(struct stream *s, void *user)
 	p->user = c;
 	p->received = received;
 	h->connections++;
-	answer(p, HOP_GREETING, "");
+	if (h->implicit)
+		peer_begin_tls_server(p);
+	else
+		greet(p);
 }
 
 static void on_readable(struct stream *s, void *user)

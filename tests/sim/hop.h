@@ -46,6 +46,7 @@ struct next_hop {
 	struct mail *m;
 	uint16_t port;
 	bool pipelining, eightbit, starttls;
+	bool implicit;          /* TLS from the first octet on */
 	bool chunking;          /* BDAT is understood and offered */
 	const char *offers;     /* more lines of EHLO, each "250-WORD\r\n"; NULL: none */
 	const char *offers_tls; /* the same, only under TLS */

@@ -46,6 +46,11 @@ void mail_options_default(struct mail_options *o)
 	};
 	o->relay = (struct relay_config){
 		.hostname = "mx.test",
+		.n_pools = 1,
+		.max_messages = 1024,
+	};
+	o->relay.pools[0] = (struct relay_pool){
+		.name = "default",
 		.hops = {{.port = MAIL_HOP, .name = "mx.test"}},
 		.n_hops = 1,
 		.connections = 2,
@@ -54,7 +59,6 @@ void mail_options_default(struct mail_options *o)
 		.give_up_us = 5 * 86400ull * MAIL_SECOND,
 		.notice_us = 4 * 3600ull * MAIL_SECOND,
 		.retry_factor = 2,
-		.max_messages = 1024,
 	};
 }
 
@@ -233,8 +237,10 @@ static void create_relay(struct mail *m)
 		.source_arg = m,
 	};
 
-	for (unsigned i = 0; i < m->o.relay.n_hops; i++)
-		m->o.relay.hops[i].address = net_addr(pair_net(m->pair), 0);
+	for (unsigned p = 0; p < m->o.relay.n_pools; p++) {
+		for (unsigned i = 0; i < m->o.relay.pools[p].n_hops; i++)
+			m->o.relay.pools[p].hops[i].address = net_addr(pair_net(m->pair), 0);
+	}
 	m->relay = relay_worker_create(&e, &m->o.relay);
 	assert_non_null(m->relay);
 }

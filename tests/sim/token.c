@@ -1,7 +1,7 @@
 /* token.c - keys, their JSON form, and signatures by them */
 #include "tests/sim/token.h"
 
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>

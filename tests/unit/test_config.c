@@ -294,8 +294,9 @@ static void help_lists_every_key_with_type_range_and_default(void **state)
 	config_help(f);
 	fclose(f);
 	assert_non_null(strstr(text, "dataplane.memory    (size, 32M to 1024G, default 128M)\n"));
-	assert_non_null(strstr(text, "relay.pools[].next_hops[].tls    (choice, none, "
-				     "opportunistic or required, default opportunistic)\n"));
+	assert_non_null(strstr(text,
+			       "relay.pools[].next_hops[].tls    (choice, none, "
+			       "opportunistic, required or implicit, default opportunistic)\n"));
 	assert_non_null(
 		strstr(text, "control.log.records_size    (size, 0 to 1024G, default 1G)\n"));
 	free(text);
@@ -331,7 +332,7 @@ static void a_comparison_names_every_key_that_differs_and_whether_it_reloads(voi
 		{"minimum: \"1.3\"", "minimum: \"1.2\"", "+tls.minimum "},
 		{"minimum: \"1.3\"", "records: native\n  minimum: \"1.3\"", "+tls.records "},
 		{"http: 127.0.0.1:9587", "http: 127.0.0.1:9588", "-control.http "},
-		{"port: 2525", "port: 2526", "-relay.pools[0].next_hops[1].port "},
+		{"port: 2525", "port: 2526", "+relay.pools[0].next_hops[1].port "},
 		{"[LOGIN]", "[PLAIN]", "+auth.mechanisms "},
 		{"[LOGIN]", "[LOGIN]", ""},
 	};

@@ -91,7 +91,7 @@ static void a_large_message_arrives_octet_by_octet_in_clear_and_under_tls(void *
 	for (unsigned tls = 0; tls < 2; tls++) {
 		struct mail_options o;
 		mail_options_default(&o);
-		o.relay.hops[0].tls = tls ? RELAY_TLS_REQUIRED : RELAY_TLS_NONE;
+		o.relay.pools[0].hops[0].tls = tls ? RELAY_TLS_REQUIRED : RELAY_TLS_NONE;
 		struct bench b = bench_with(&o);
 		b.h->starttls = true;
 		char *text = malloc((size_t)LINES * LINE + 100);
@@ -329,7 +329,7 @@ static void a_hop_that_is_down_for_days_loses_nothing_and_expires_in_time(void *
 	struct mail_options o;
 
 	mail_options_default(&o);
-	o.relay.give_up_us = 2 * day_us;
+	o.relay.pools[0].give_up_us = 2 * day_us;
 	struct mail *m = mail_create(&o);
 	struct bench b = {.m = m};
 	submit(&b, "b@x.y");

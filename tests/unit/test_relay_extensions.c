@@ -201,7 +201,7 @@ static void requiretls_goes_only_over_verified_tls_to_a_hop_that_promises_it(voi
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct mail_options o;
 		mail_options_default(&o);
-		o.relay.hops[0].tls = rows[i].tls;
+		o.relay.pools[0].hops[0].tls = rows[i].tls;
 		struct bench b = bench_with(&o);
 		b.h->starttls = true;
 		b.h->offers_tls = rows[i].offered ? "250-REQUIRETLS\r\n" : NULL;
@@ -224,7 +224,7 @@ static void a_report_of_a_message_under_requiretls_asks_for_it_where_it_can(void
 	for (int offered = 0; offered <= 1; offered++) {
 		struct mail_options o;
 		mail_options_default(&o);
-		o.relay.hops[0].tls = RELAY_TLS_REQUIRED;
+		o.relay.pools[0].hops[0].tls = RELAY_TLS_REQUIRED;
 		struct bench b = bench_with(&o);
 		b.h->starttls = true;
 		b.h->offers_tls = offered ? "250-REQUIRETLS\r\n" : NULL;
@@ -324,7 +324,7 @@ static void the_age_of_a_held_message_counts_from_its_release(void **state)
 	struct mail_options o;
 
 	mail_options_default(&o);
-	o.relay.give_up_us = day_us;
+	o.relay.pools[0].give_up_us = day_us;
 	struct bench b = bench_with(&o);
 	hop_rule(b.h, (struct hop_rule){
 			      .stage = HOP_RCPT, .match = "b@x.y", .reply = "450 4.2.1 full\r\n"});
@@ -362,7 +362,7 @@ static void urgent_messages_leave_before_others_that_waited_longer(void **state)
 
 	mail_options_default(&o);
 	o.smtp.max_priority = 9;
-	o.relay.connections = 1;
+	o.relay.pools[0].connections = 1;
 	struct bench b = bench_with(&o);
 	/* until all have come */
 	hop_rule(b.h, (struct hop_rule){.stage = HOP_GREETING, .after = HOP_RESET, .times = 6});

@@ -16,8 +16,8 @@ static struct bench bench_tls(enum relay_tls tls, const char *name)
 	struct mail_options o;
 
 	mail_options_default(&o);
-	o.relay.hops[0].tls = tls;
-	snprintf(o.relay.hops[0].name, sizeof(o.relay.hops[0].name), "%s", name);
+	o.relay.pools[0].hops[0].tls = tls;
+	snprintf(o.relay.pools[0].hops[0].name, sizeof(o.relay.pools[0].hops[0].name), "%s", name);
 	struct bench b = bench_with(&o);
 	b.h->starttls = tls != RELAY_TLS_NONE;
 	return b;
@@ -245,9 +245,9 @@ static void the_second_hop_takes_over_when_the_first_is_down(void **state)
 	struct mail_options o;
 
 	mail_options_default(&o);
-	o.relay.n_hops = 2;
-	o.relay.hops[1] = o.relay.hops[0];
-	o.relay.hops[1].port = MAIL_HOP + 1;
+	o.relay.pools[0].n_hops = 2;
+	o.relay.pools[0].hops[1] = o.relay.pools[0].hops[0];
+	o.relay.pools[0].hops[1].port = MAIL_HOP + 1;
 	struct mail *m = mail_create(&o);
 	struct bench b = {.m = m, .h = hop_create(m, MAIL_HOP + 1)};
 	for (unsigned i = 0; i < 6; i++) {
@@ -327,7 +327,7 @@ static void a_message_that_cannot_be_read_for_ever_costs_little_and_stays(void *
 	struct mail_options o;
 
 	mail_options_default(&o);
-	o.relay.give_up_us = 10ull * MINUTE;
+	o.relay.pools[0].give_up_us = 10ull * MINUTE;
 	struct mail *m = mail_create(&o);
 	struct bench b = {.m = m, .h = hop_create(m, MAIL_HOP)};
 	disk_faults(m->disk)->per_million[DISK_READ] = 1000000;
@@ -353,7 +353,7 @@ static void with_few_chunks_all_messages_still_get_through(void **state)
 		n += (size_t)sprintf(text + n, "%070u\r\n", (unsigned)n);
 	mail_options_default(&o);
 	o.net.chunk_bytes = 1 << 20;
-	o.relay.connections = 8;
+	o.relay.pools[0].connections = 8;
 	struct mail *m = mail_create(&o);
 	struct bench b = {.m = m, .h = hop_create(m, MAIL_HOP)};
 	relay_drain(m->relay);

@@ -16,7 +16,7 @@ static struct bench lmtp_bench(void)
 	struct mail_options o;
 
 	mail_options_default(&o);
-	o.relay.hops[0].lmtp = true;
+	o.relay.pools[0].hops[0].lmtp = true;
 	return bench_with(&o);
 }
 

@@ -1,5 +1,5 @@
 /* test_sasl_parts.c - SCRAM's messages and proofs, and bearer tokens, octet by octet */
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 #include "smtp/auth/jwt.h"
 #include "smtp/auth/scram.h"
 #include "tests/sim/token.h"

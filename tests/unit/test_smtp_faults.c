@@ -289,7 +289,7 @@ static void over_the_memory_watermark_sessions_are_refused_and_later_taken(void 
 		c->next = held;
 		held = c;
 	}
-	assert_false(smtp_admit(&m->listeners[0], &p->m->o.relay.hops[0].address));
+	assert_false(smtp_admit(&m->listeners[0], &p->m->o.relay.pools[0].hops[0].address));
 	chunk_free_list(m->shard->chunks, held);
 	peer_free(peer_login(m));
 	mail_destroy(m);

@@ -1,5 +1,5 @@
 /* test_smtp_limits.c - what a user, a tenant and an address may send, and how they are told */
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 #include "smtp/internal.h"
 #include "tests/sim/peer.h"
 

@@ -31,6 +31,34 @@ static const char *added(struct mail *m, const char *sent)
 	return out;
 }
 
+/* RFC 6758 */
+static void a_priority_is_told_by_a_field_as_well(void **state)
+{
+	static const struct {
+		const char *parameter, *text, *field; /* NULL: none is added */
+	} rows[] = {
+		{"MT-PRIORITY=-4", FROM "\r\n", "MT-Priority: -4\r\n"},
+		{"MT-PRIORITY=9", FROM "\r\n", "MT-Priority: 2\r\n"}, /* what it is lowered to */
+		{"MT-PRIORITY=0", FROM "\r\n", NULL},
+		{"", FROM "\r\n", NULL},
+		{"MT-PRIORITY=1", FROM "MT-PRIORITY: 1 (mine)\r\n\r\n", NULL},
+	};
+	struct mail_options o = defaults();
+	struct peer *p;
+
+	o.smtp.max_priority = 2;
+	struct mail *m = begin_with(&o, &p);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		data_with(p, rows[i].parameter, rows[i].text, "250");
+		const char *fields = added(m, rows[i].text);
+		if (rows[i].field == NULL)
+			assert_null(strstr(fields, "MT-Priority"));
+		else
+			assert_non_null(strstr(fields, rows[i].field));
+	}
+	mail_destroy(m);
+}
+
 static void a_singleton_field_that_is_there_twice_is_refused_by_its_name(void **state)
 {
 	static const char *const names[] = {"Date",        "From",       "Sender", "Reply-To",
@@ -345,6 +373,7 @@ static void a_user_whose_name_is_an_address_may_send_as_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_priority_is_told_by_a_field_as_well),
 		cmocka_unit_test(a_singleton_field_that_is_there_twice_is_refused_by_its_name),
 		cmocka_unit_test(a_message_without_from_is_refused_only_where_from_is_required),
 		cmocka_unit_test(long_lines_pass_or_are_refused_as_configured),

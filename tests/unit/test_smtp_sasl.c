@@ -1,5 +1,5 @@
 /* test_smtp_sasl.c - AUTH by SCRAM, tokens and certificates, in whole sessions */
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 #include "smtp/auth/scram.h"
 #include "smtp/internal.h"
 #include "tests/sim/cert.h"

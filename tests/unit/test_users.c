@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 #include "smtp/auth/password.h"
 #include "smtp/auth/users.h"
 

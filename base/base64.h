@@ -1,7 +1,6 @@
-/* base64.h - the base64 of stored verifiers, padded or not (RFC 4648 section 4).  Pure functions.
- */
-#ifndef SMTP_AUTH_BASE64_H
-#define SMTP_AUTH_BASE64_H
+/* base64.h - base64, padded or not (RFC 4648 section 4).  Pure functions. */
+#ifndef BASE_BASE64_H
+#define BASE_BASE64_H
 
 #include <stddef.h>
 #include <stdint.h>

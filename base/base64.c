@@ -1,5 +1,5 @@
 /* base64.c - RFC 4648 section 4 */
-#include "smtp/auth/base64.h"
+#include "base/base64.h"
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -138,7 +138,7 @@ static void towards_a_next_hop_the_records_are_ours_too(void **state)
 		struct mail_options o;
 		mail_options_default(&o);
 		o.tls.native_records = true;
-		o.relay.hops[0].tls = RELAY_TLS_REQUIRED;
+		o.relay.pools[0].hops[0].tls = RELAY_TLS_REQUIRED;
 		struct bench b = bench_with(&o);
 		b.h->starttls = true;
 		SSL_CTX_set_max_proto_version(b.m->server_context, versions[v]);

@@ -268,27 +268,39 @@ static void check_cores(const struct check *k)
 	}
 }
 
+static void check_hop_address(const struct check *k, const char *path, const struct config_pool *p,
+			      unsigned i)
+{
+	const struct config_next_hop *h = &p->next_hop[i];
+	const struct config_prefix alone = {.addr = h->address,
+					    .bits = h->address.family == 6 ? 128 : 32};
+	char text[ADDR_TEXT_BYTES];
+
+	addr_text(&h->address, text);
+	if (!link_local(&h->address) && interface_fault(&alone) != NULL)
+		fault(k, path, "%s %s", text, interface_fault(&alone));
+	for (unsigned j = 0; j < i; j++)
+		if (addr_equal(&h->address, &p->next_hop[j].address) &&
+		    h->port == p->next_hop[j].port)
+			fault(k, path, "%s port %" PRIu64 " is written twice", text, h->port);
+}
+
 static void check_hops(const struct check *k, unsigned pool)
 {
 	const struct config_pool *p = &k->c->relay.pool[pool];
-	char path[PATH_BYTES], text[ADDR_TEXT_BYTES];
+	char path[PATH_BYTES];
 
 	for (unsigned i = 0; i < p->next_hop_count; i++) {
 		const struct config_next_hop *h = &p->next_hop[i];
+		bool by_host = h->host[0] != '\0';
 		snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.address", pool, i);
-		addr_text(&h->address, text);
-		struct config_prefix alone = {.addr = h->address,
-					      .bits = h->address.family == 6 ? 128 : 32};
-		if (!link_local(&h->address) && interface_fault(&alone) != NULL)
-			fault(k, path, "%s %s", text, interface_fault(&alone));
-		for (unsigned j = 0; j < i; j++)
-			if (addr_equal(&h->address, &p->next_hop[j].address) &&
-			    h->port == p->next_hop[j].port)
-				fault(k, path, "%s port %" PRIu64 " is written twice", text,
-				      h->port);
+		if ((h->address.family == 0) != by_host)
+			fault(k, path, "a next hop has either address or host");
+		else if (!by_host)
+			check_hop_address(k, path, p, i);
 		bool verified =
 			h->tls == CONFIG_HOP_TLS_REQUIRED || h->tls == CONFIG_HOP_TLS_IMPLICIT;
-		if (verified && h->name[0] == '\0')
+		if (verified && h->name[0] == '\0' && !by_host)
 			fault(k, path, "tls: %s needs the name that its certificate shows",
 			      h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
 		if ((h->auth.user[0] == '\0') != (h->auth.password_file[0] == '\0'))
@@ -457,7 +469,8 @@ static void check_tls_files(const struct check *k)
 		snprintf(path, sizeof(path), "tls.certificates.%u.chain", i);
 		check_readable(k, path, c->chain, "");
 		snprintf(path, sizeof(path), "tls.certificates.%u.key", i);
-		check_readable(k, path, c->key, "");
+		if (t->signer.socket[0] == '\0')
+			check_readable(k, path, c->key, "");
 		snprintf(path, sizeof(path), "tls.certificates.%u.ocsp", i);
 		if (c->ocsp[0] != '\0')
 			check_readable(k, path, c->ocsp, "");

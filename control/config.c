@@ -270,7 +270,9 @@ static void complete(struct config *c)
 	for (unsigned i = 0; i < c->relay.pool_count; i++) {
 		for (unsigned j = 0; j < c->relay.pool[i].next_hop_count; j++) {
 			struct config_next_hop *h = &c->relay.pool[i].next_hop[j];
-			if (h->name[0] == '\0')
+			if (h->name[0] == '\0' && h->host[0] != '\0')
+				memcpy(h->name, h->host, sizeof(h->name));
+			else if (h->name[0] == '\0')
 				addr_text(&h->address, h->name);
 		}
 	}

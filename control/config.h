@@ -41,6 +41,7 @@ enum {
 	CONFIG_POOLS = 16,
 	CONFIG_NEXT_HOPS = 16,
 	CONFIG_ROUTES = 64,
+	CONFIG_RESOLVERS = 4,
 	CONFIG_ERRORS = 20,
 	CONFIG_ERROR_BYTES = 768,
 	/* The known minimum that `dataplane.memory` must hold: an established TLS 1.3 session
@@ -162,6 +163,9 @@ struct config_certificate {
 	unsigned name_count;
 };
 
+enum config_suite { CONFIG_SUITE_AES_256_GCM, CONFIG_SUITE_AES_128_GCM, CONFIG_SUITE_CHACHA20 };
+enum config_group { CONFIG_GROUP_X25519, CONFIG_GROUP_P256, CONFIG_GROUP_P384 };
+
 struct config_tls {
 	uint64_t threads;
 	struct config_certificate certificate[CONFIG_CERTIFICATES];
@@ -169,6 +173,7 @@ struct config_tls {
 	char certificate_directory[CONFIG_PATH_BYTES]; /* "": none */
 	enum config_tls_minimum minimum;
 	enum config_tls_records records; /* of sessions that begin from now on */
+	uint32_t suites, groups;         /* bits 1 << enum config_suite, config_group */
 	struct {
 		char secret[CONFIG_PATH_BYTES]; /* "": a random one at each start */
 		uint64_t lifetime_us;
@@ -177,6 +182,9 @@ struct config_tls {
 		struct config_rate per_network, per_name;
 		uint64_t queue, deadline_us;
 	} handshakes;
+	struct {
+		char socket[CONFIG_SOCKET_BYTES]; /* "": keys are read from their files */
+	} signer;
 	char client_ca[CONFIG_PATH_BYTES]; /* "": clients are not asked for certificates */
 };
 
@@ -226,7 +234,8 @@ struct config_spool {
 };
 
 struct config_next_hop {
-	struct ip_addr address;
+	struct ip_addr address;       /* family 0: by host */
+	char host[CONFIG_NAME_BYTES]; /* "": by address */
 	char name[CONFIG_NAME_BYTES];
 	uint64_t port;
 	uint64_t priority, weight;
@@ -258,7 +267,9 @@ struct config_relay {
 	struct config_pool pool[CONFIG_POOLS];
 	unsigned pool_count;
 	struct config_route route[CONFIG_ROUTES];
-	unsigned route_count; /* 0: everything goes to pool[0]; else the last matches all */
+	struct ip_addr resolver[CONFIG_RESOLVERS];
+	unsigned resolver_count; /* 0: those of the machine */
+	unsigned route_count;    /* 0: everything goes to pool[0]; else the last matches all */
 };
 
 struct config_control {

@@ -150,6 +150,28 @@ static int open_limits(struct gateway *g)
 	return g->env.smtp != NULL ? 0 : -ENOMEM;
 }
 
+static int open_resolver(struct gateway *g, char *error, size_t error_bytes)
+{
+	const struct config_relay *r = &g->config.relay;
+	char servers[CONFIG_RESOLVERS * (ADDR_TEXT_BYTES + 1)] = "", text[ADDR_TEXT_BYTES];
+
+	for (unsigned i = 0; i < r->resolver_count; i++) {
+		strcat(servers, i > 0 ? "," : "");
+		strcat(servers, addr_text(&r->resolver[i], text));
+	}
+	int rc = resolver_open(&g->env.resolver, servers, error, error_bytes);
+	if (rc == 0)
+		gateway_resolve(g);
+	return rc;
+}
+
+void gateway_resolve(struct gateway *g)
+{
+	static char names[RESOLVER_NAMES][RESOLVER_NAME];
+
+	resolver_names(g->env.resolver, names, settings_hop_names(&g->config, names));
+}
+
 struct spread {
 	struct gateway *g;
 	unsigned next;
@@ -303,6 +325,8 @@ int gateway_open(struct gateway *g, char *error, size_t error_bytes)
 	if (rc == 0)
 		rc = open_dataplane(g, error, error_bytes);
 	if (rc == 0)
+		rc = open_resolver(g, error, error_bytes);
+	if (rc == 0)
 		rc = open_units(g, error, error_bytes);
 	if (rc == 0)
 		rc = open_records(g, error, error_bytes);
@@ -373,6 +397,8 @@ void gateway_turn(struct gateway *g)
 	follow_tick(g);
 	auth_refresh(g->env.auth);
 	tls_refresh(g->env.tls, now);
+	if (resolver_changed(g->env.resolver) && !g->draining)
+		reload_resolved(g);
 	reload_collect(g);
 	watch(g);
 }
@@ -447,6 +473,7 @@ void gateway_close(struct gateway *g)
 	if (g->env.tls != NULL)
 		tls_close(g->env.tls);
 	smtp_shared_destroy(g->env.smtp);
+	resolver_close(g->env.resolver);
 	reload_close(g);
 	follow_close(g);
 	if (g->env.net != NULL)

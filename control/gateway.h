@@ -45,6 +45,8 @@ void gateway_turn(struct gateway *g);
 /* Refuses new sessions, lets transactions end, stops the workers. */
 void gateway_drain(struct gateway *g);
 void gateway_close(struct gateway *g);
+/* The resolver learns the host names of the configuration. */
+void gateway_resolve(struct gateway *g);
 
 /* reports.c: registers status, sessions and queue */
 int reports_register(struct gateway *g);

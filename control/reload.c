@@ -128,6 +128,17 @@ static int reload_tls(struct gateway *g, const struct config *c, char *error, si
 	return rc;
 }
 
+static void publish(struct gateway *g, const struct config *c, struct limits *l)
+{
+	settings_smtp(c, &l->smtp);
+	settings_relay(c, g->env.resolver, &l->relay);
+	atomic_store(&l->units, g->n_units);
+	l->next = g->limits;
+	g->limits = l;
+	hand_over(g, l);
+	reload_collect(g);
+}
+
 static void apply(struct gateway *g, const struct config *c, struct limits *l)
 {
 	struct auth_config ac;
@@ -137,13 +148,17 @@ static void apply(struct gateway *g, const struct config *c, struct limits *l)
 		record_file_reopen(g->record_file);
 	settings_auth(c, &ac);
 	auth_set_rates(g->env.auth, &ac.per_address, &ac.per_user);
-	settings_smtp(c, &l->smtp);
-	settings_relay(c, &l->relay);
-	atomic_store(&l->units, g->n_units);
-	l->next = g->limits;
-	g->limits = l;
-	hand_over(g, l);
-	reload_collect(g);
+	publish(g, c, l);
+}
+
+void reload_resolved(struct gateway *g)
+{
+	struct limits *l = calloc(1, sizeof(*l));
+
+	if (l == NULL)
+		log_error("control", "no memory for new addresses of next hops: the old ones stay");
+	else
+		publish(g, &g->config, l);
 }
 
 /* merged: the running configuration with the new file's reloadable keys. */
@@ -167,6 +182,7 @@ static json_t *reload_checked(struct gateway *g, const struct config *fresh, str
 	}
 	apply(g, merged, l);
 	config_take(&g->config, merged);
+	gateway_resolve(g);
 	log_info("control",
 		 "configuration reloaded: %zu keys changed, %zu need a restart, %d certificates "
 		 "read",

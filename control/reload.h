@@ -23,4 +23,7 @@ void reload_collect(struct gateway *g);
 /* The workers have stopped. */
 void reload_close(struct gateway *g);
 
+/* Addresses of next hops have changed. */
+void reload_resolved(struct gateway *g);
+
 #endif

@@ -24,10 +24,12 @@ static const struct schema_row hop_auth_rows[] = {
 };
 
 static const struct schema_row next_hop_rows[] = {
-	{"address", SCHEMA_ADDRESS, FIELD(config_next_hop, address), .required = true,
-	 .help = "address of the server"},
+	{"address", SCHEMA_ADDRESS, FIELD(config_next_hop, address),
+	 .help = "address of the server; or host"},
+	{"host", SCHEMA_HOSTNAME, FIELD(config_next_hop, host),
+	 .help = "its name: all its addresses, asked for again when their time to live is over"},
 	{"name", SCHEMA_HOSTNAME, FIELD(config_next_hop, name),
-	 .help = "its host name, checked in its certificate; default: the address"},
+	 .help = "its host name, checked in its certificate; default: host, or the address"},
 	{"port", SCHEMA_NUMBER, FIELD(config_next_hop, port), RANGE(1, 65535), .preset = "25",
 	 .help = "TCP port"},
 	{"protocol", SCHEMA_CHOICE, FIELD(config_next_hop, protocol), .preset = "smtp",
@@ -84,6 +86,8 @@ const struct schema_row schema_relay_rows[] = {
 	{"pools", SCHEMA_MAP, LIST(config_relay, pool, pool_count), .required = true,
 	 .min_items = 1, .rows = pool_rows, .reloadable = true,
 	 .help = "next hops that can stand in for each other"},
+	{"resolvers", SCHEMA_ADDRESS, LIST(config_relay, resolver, resolver_count),
+	 .help = "name servers for host; default: those of the machine"},
 	{"routes", SCHEMA_MAP, LIST(config_relay, route, route_count), .rows = route_rows,
 	 .reloadable = true,
 	 .help = "the first that matches a recipient holds, the last matches \"*\"; default: "

@@ -26,4 +26,8 @@ extern const struct schema_row schema_relay_rows[];
 /* schema_tls.c: `tls` */
 extern const struct schema_row schema_tls_rows[];
 
+/* schema_crypto.c: tls.signer, tls.suites, tls.groups */
+extern const struct schema_row schema_signer_rows[];
+extern const struct schema_choice schema_suite_choices[], schema_group_choices[];
+
 #endif

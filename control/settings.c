@@ -5,13 +5,50 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { QUEUE_ENTRIES = 1 << 20 };
+enum {
+	QUEUE_ENTRIES = 1 << 20,
+	DIRECTORY_ENTRY = 6400, /* octets of one certificate: perf-certificates */
+	DIRECTORY_LEAST = 256,
+	DIRECTORY_MOST = 16384,
+};
 
 /* Clients spread over the workers: each gives its share. */
 static struct tls_rate share(const struct config_rate *r, unsigned workers)
 {
 	return (struct tls_rate){.count = r->count, .per_us = r->per_us * workers};
 }
+
+/* An eighth of OpenSSL's memory (gateway.c), over all threads. */
+static unsigned directory_entries(const struct config *c)
+{
+	uint64_t n = c->dataplane.memory * 3 / 8 / 8 / DIRECTORY_ENTRY / c->tls.threads;
+
+	return (unsigned)(n < DIRECTORY_LEAST  ? DIRECTORY_LEAST
+			  : n > DIRECTORY_MOST ? DIRECTORY_MOST
+					       : n);
+}
+
+static uint32_t masked(uint32_t from, const uint8_t *names, unsigned n)
+{
+	uint32_t to = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if ((from & 1u << names[i]) != 0)
+			to |= 1u << i;
+	return to;
+}
+
+static const uint8_t suites[TLS_SUITES] = {
+	[TLS_SUITE_AES_256_GCM] = CONFIG_SUITE_AES_256_GCM,
+	[TLS_SUITE_AES_128_GCM] = CONFIG_SUITE_AES_128_GCM,
+	[TLS_SUITE_CHACHA20] = CONFIG_SUITE_CHACHA20,
+};
+
+static const uint8_t groups[TLS_GROUPS] = {
+	[TLS_GROUP_X25519] = CONFIG_GROUP_X25519,
+	[TLS_GROUP_P256] = CONFIG_GROUP_P256,
+	[TLS_GROUP_P384] = CONFIG_GROUP_P384,
+};
 
 void settings_tls(const struct config *c, struct tls_settings *out)
 {
@@ -31,11 +68,15 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.certificates = out->certificate,
 		.n_certificates = c->tls.certificate_count,
 		.directory = c->tls.certificate_directory,
+		.directory_entries = directory_entries(c),
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
 		.native_records = c->tls.records == CONFIG_RECORDS_NATIVE,
+		.suites = masked(c->tls.suites, suites, TLS_SUITES),
+		.groups = masked(c->tls.groups, groups, TLS_GROUPS),
 		.ticket_secret = c->tls.tickets.secret,
 		.ticket_lifetime_s = c->tls.tickets.lifetime_us / 1000000,
 		.client_ca = c->tls.client_ca,
+		.signer = c->tls.signer.socket,
 		.budget =
 			{
 				.per_network = share(&c->tls.handshakes.per_network,
@@ -247,7 +288,42 @@ static_assert((int)CONFIG_POOLS <= (int)RELAY_POOLS && (int)CONFIG_ROUTES <= (in
 		      (int)CONFIG_NEXT_HOPS <= (int)RELAY_HOPS,
 	      "pools, routes and hops fit");
 
-void settings_relay(const struct config *c, struct relay_config *r)
+/* One hop in the file, as many as it has addresses in the pool. */
+static void add_hop(const struct config_next_hop *from, unsigned workers, struct resolver *resolver,
+		    struct relay_pool *p)
+{
+	struct ip_addr address[RESOLVER_ADDRESSES] = {from->address};
+	unsigned n = 1;
+
+	if (from->host[0] != '\0')
+		n = resolver != NULL
+			    ? resolver_addresses(resolver, from->host, address, RESOLVER_ADDRESSES)
+			    : 0;
+	for (unsigned i = 0; i < n && p->n_hops < RELAY_HOPS; i++) {
+		hop_settings(from, workers, &p->hops[p->n_hops]);
+		p->hops[p->n_hops++].address = address[i];
+	}
+}
+
+unsigned settings_hop_names(const struct config *c, char names[RESOLVER_NAMES][RESOLVER_NAME])
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->relay.pool_count; i++) {
+		for (unsigned k = 0; k < c->relay.pool[i].next_hop_count; k++) {
+			const char *host = c->relay.pool[i].next_hop[k].host;
+			if (host[0] != '\0' && n < RESOLVER_NAMES)
+				snprintf(names[n++], RESOLVER_NAME, "%s", host);
+		}
+	}
+	return n;
+}
+
+static_assert((int)RESOLVER_NAME >= (int)CONFIG_NAME_BYTES &&
+		      RESOLVER_NAMES >= CONFIG_POOLS * CONFIG_NEXT_HOPS,
+	      "every host has its place");
+
+void settings_relay(const struct config *c, struct resolver *resolver, struct relay_config *r)
 {
 	memset(r, 0, sizeof(*r));
 	r->n_pools = c->relay.pool_count;
@@ -257,7 +333,6 @@ void settings_relay(const struct config *c, struct relay_config *r)
 	for (unsigned i = 0; i < r->n_pools; i++) {
 		const struct config_pool *from = &c->relay.pool[i];
 		struct relay_pool *p = &r->pools[i];
-		p->n_hops = from->next_hop_count;
 		p->connections = (unsigned)from->connections;
 		p->retry_first_us = from->retry.first_us;
 		p->retry_max_us = from->retry.max_us;
@@ -265,8 +340,8 @@ void settings_relay(const struct config *c, struct relay_config *r)
 		p->notice_us = from->retry.notice_us;
 		p->retry_factor = (unsigned)from->retry.factor;
 		snprintf(p->name, sizeof(p->name), "%s", from->name);
-		for (unsigned k = 0; k < p->n_hops; k++)
-			hop_settings(&from->next_hop[k], c->dataplane.worker_count, &p->hops[k]);
+		for (unsigned k = 0; k < from->next_hop_count; k++)
+			add_hop(&from->next_hop[k], c->dataplane.worker_count, resolver, p);
 	}
 	for (unsigned i = 0; i < r->n_routes; i++) {
 		r->routes[i].pool = pool_index(&c->relay, c->relay.route[i].pool);
@@ -279,7 +354,13 @@ uint64_t settings_hop_connections(const struct config *c)
 {
 	uint64_t n = 0;
 
-	for (unsigned i = 0; i < c->relay.pool_count; i++)
-		n += c->relay.pool[i].connections * c->relay.pool[i].next_hop_count;
+	/* names bring a pool up to as many hops as it can hold */
+	for (unsigned i = 0; i < c->relay.pool_count; i++) {
+		const struct config_pool *p = &c->relay.pool[i];
+		bool by_host = false;
+		for (unsigned k = 0; k < p->next_hop_count; k++)
+			by_host |= p->next_hop[k].host[0] != '\0';
+		n += p->connections * (by_host ? RELAY_HOPS : p->next_hop_count);
+	}
 	return n;
 }

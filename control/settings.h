@@ -8,6 +8,7 @@
 #define CONTROL_SETTINGS_H
 
 #include "control/config.h"
+#include "control/resolver.h"
 #include "smtp/auth/auth.h"
 #include "smtp/relay/relay.h"
 #include "smtp/smtp.h"
@@ -21,7 +22,10 @@ struct tls_settings {
 
 void settings_tls(const struct config *c, struct tls_settings *out);
 void settings_smtp(const struct config *c, struct smtp_config *out);
-void settings_relay(const struct config *c, struct relay_config *out);
+/* Hops by host name get the addresses that the resolver knows at this moment; NULL: none. */
+void settings_relay(const struct config *c, struct resolver *r, struct relay_config *out);
+/* The names that the resolver must know; how many. */
+unsigned settings_hop_names(const struct config *c, char names[RESOLVER_NAMES][RESOLVER_NAME]);
 /* Connections to next hops at a time that a worker may have. */
 uint64_t settings_hop_connections(const struct config *c);
 void settings_auth(const struct config *c, struct auth_config *out);

@@ -101,7 +101,7 @@ static int create_mail(struct unit *u)
 		free(rc);
 		return -ENOMEM;
 	}
-	settings_relay(u->env->config, rc);
+	settings_relay(u->env->config, u->env->resolver, rc);
 	struct relay_env re = {
 		.shard = shard,
 		.tcp = u->transport.tcp,

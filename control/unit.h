@@ -30,6 +30,7 @@ struct unit_env {
 	struct spool *spool;
 	struct smtp_shared *smtp;
 	uint64_t chunk_bytes; /* a worker's */
+	struct resolver *resolver;
 };
 
 struct unit {

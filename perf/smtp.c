@@ -6,27 +6,16 @@
  * usage: perf-smtp [rounds]
  */
 #include "base/log.h"
+#include "perf/alice.h"
 #include "perf/tls_pipe.h"
-#include "smtp/auth/users.h"
 #include "smtp/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { BODY = 1 << 20, SESSION_BODY = 24 << 10, CHUNKS = 16 << 20, COMMANDS = 200000 };
-
-/* What tls_pipe.h leaves out, because the TLS layer does not call it. */
-void stream_set_receive_limit(struct stream *s, uint32_t bytes)
-{
-}
-
-handle_t stream_handle(const struct stream *s)
-{
-	return 1;
-}
 
 static uint64_t now_ns(void)
 {
@@ -138,7 +127,6 @@ struct bench {
 
 static void bench_open(struct bench *b)
 {
-	char directory[] = "/tmp/perf_smtp.XXXXXX", users[64], error[256];
 	struct smtp_config config = {.hostname = "mx.example.net",
 				     .max_message_size = 50 << 20,
 				     .max_recipients = 1000,
@@ -154,20 +142,7 @@ static void bench_open(struct bench *b)
 		.random64 = draw,
 		.random_arg = &b->random,
 	};
-	if (mkdtemp(directory) == NULL)
-		abort();
-	snprintf(users, sizeof(users), "%s/users", directory);
-	struct users_edit e = {.file = users,
-			       .change = USERS_ADD,
-			       .name = "alice",
-			       .password = "secret",
-			       .cost = {.memory_kib = 8, .passes = 1, .lanes = 1}};
-	struct auth_config ac = {.users_file = users};
-	if (users_edit(&e, error, sizeof(error)) != 0 ||
-	    auth_open(&b->auth, &ac, error, sizeof(error)) != 0) {
-		fprintf(stderr, "%s\n", error);
-		exit(1);
-	}
+	b->auth = alice_open();
 	struct smtp_env env = {
 		.shared = smtp_shared_create(&config),
 		.shard = &b->shard,
@@ -180,10 +155,6 @@ static void bench_open(struct bench *b)
 	b->session = slab_at(b->worker->sessions, 0, NULL);
 	b->session->authenticated = true;
 	strcpy(b->session->user, "alice");
-	unlink(users);
-	snprintf(users, sizeof(users), "%s/users.lock", directory);
-	unlink(users);
-	rmdir(directory);
 }
 
 /* Says it; how many octets of replies came. */

@@ -1,6 +1,6 @@
 /*
  * tls_pipe.h - streams without a network: what the TLS layer writes lies in a buffer, what it shall
- * read is put there.  Takes the place of the TCP stack in perf/tls.c.
+ * read is put there.  Takes the place of the TCP stack.
  *
  * Owner: the caller embeds or allocates struct stream.  Runs on: one thread.
  */

@@ -19,7 +19,12 @@ static const uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION 
 static const uint64_t modes = SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 			      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
 
-enum { CLIENT_CHAIN_BYTES = 16384, CLIENT_CHAIN_DEPTH = 8 };
+enum {
+	CLIENT_CHAIN_BYTES = 16384,
+	CLIENT_CHAIN_DEPTH = 8,
+	ALL_SUITES = (1 << TLS_SUITES) - 1,
+	USUAL_GROUPS = 1 << TLS_GROUP_X25519 | 1 << TLS_GROUP_P256,
+};
 
 struct context_name {
 	char name[NAME_BYTES];
@@ -43,6 +48,47 @@ int context_fail(char *error, size_t error_bytes, const char *what, const char *
 	context_reason(reason, sizeof(reason));
 	snprintf(error, error_bytes, "tls: %s %s: %s; %s", what, file, reason, remedy);
 	return -EINVAL;
+}
+
+static const struct {
+	const char *tls_1_3, *tls_1_2;
+} suite_names[TLS_SUITES] = {
+	/* in order of preference */
+	[TLS_SUITE_AES_256_GCM] = {"TLS_AES_256_GCM_SHA384", "ECDHE+AES256+AESGCM"},
+	[TLS_SUITE_AES_128_GCM] = {"TLS_AES_128_GCM_SHA256", "ECDHE+AES128+AESGCM"},
+	[TLS_SUITE_CHACHA20] = {"TLS_CHACHA20_POLY1305_SHA256", "ECDHE+CHACHA20"},
+};
+
+static const char *const group_names[TLS_GROUPS] = {
+	[TLS_GROUP_X25519] = "X25519",
+	[TLS_GROUP_P256] = "P-256",
+	[TLS_GROUP_P384] = "P-384",
+};
+
+static void add_word(char *list, size_t bytes, const char *word)
+{
+	size_t n = strlen(list);
+
+	snprintf(list + n, bytes - n, "%s%s", n > 0 ? ":" : "", word);
+}
+
+/* What the operator has left of suites and groups. */
+static bool context_narrow(SSL_CTX *x, const struct context_set *s)
+{
+	char suites_1_3[128] = "", suites[128] = "", groups_left[64] = "";
+
+	for (unsigned i = 0; i < TLS_SUITES; i++) {
+		if ((s->suites & 1u << i) == 0)
+			continue;
+		add_word(suites_1_3, sizeof(suites_1_3), suite_names[i].tls_1_3);
+		add_word(suites, sizeof(suites), suite_names[i].tls_1_2);
+	}
+	for (unsigned i = 0; i < TLS_GROUPS; i++)
+		if ((s->groups & 1u << i) != 0)
+			add_word(groups_left, sizeof(groups_left), group_names[i]);
+	return SSL_CTX_set_ciphersuites(x, suites_1_3) == 1 &&
+	       SSL_CTX_set_cipher_list(x, suites) == 1 &&
+	       SSL_CTX_set1_groups_list(x, groups_left) == 1;
 }
 
 static SSL_CTX *context_base(struct tls_thread *t, const SSL_METHOD *method, int minimum)
@@ -81,6 +127,13 @@ SSL_CTX *context_client(struct tls_thread *t, const char *ca_file, char *error, 
 	return NULL;
 }
 
+/* In place of the default's certificates.  A context of its own would cost ten times as much. */
+static bool use_alone(SSL *ssl, const struct credential *c)
+{
+	SSL_certs_clear(ssl);
+	return SSL_use_cert_and_key(ssl, c->leaf, c->key, c->chain, 1) == 1;
+}
+
 /* The client's choice of name.  An unknown one gets the default certificate: the client will
  * judge it, and an alert would tell it less (RFC 6066 section 3). */
 static int choose_name(SSL *ssl, int *alert, void *arg)
@@ -96,13 +149,16 @@ static int choose_name(SSL *ssl, int *alert, void *arg)
 		return SSL_TLSEXT_ERR_NOACK;
 	}
 	SSL_CTX *x = context_find(s->contexts, name);
-	if (x == NULL && s->contexts->directory != NULL)
-		x = directory_find(session_thread(s)->directory, s->contexts, name);
-	if (x == NULL) {
+	if (x != NULL)
+		return SSL_set_SSL_CTX(ssl, x) != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+	const struct credential *c = s->contexts->directory != NULL
+					     ? directory_find(session_thread(s)->directory, s, name)
+					     : NULL;
+	if (c == NULL) {
 		s->notes |= NOTE_NAME_UNKNOWN;
 		return SSL_TLSEXT_ERR_NOACK;
 	}
-	return SSL_set_SSL_CTX(ssl, x) != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+	return use_alone(ssl, c) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
 struct identity {
@@ -200,7 +256,8 @@ SSL_CTX *context_create(const struct context_set *s, struct credential *const *c
 
 	if (x == NULL)
 		return NULL;
-	if (!use_credentials(x, s->thread->tls->context_index, credentials) ||
+	if (!context_narrow(x, s) ||
+	    !use_credentials(x, s->thread->tls->context_index, credentials) ||
 	    !ask_for_certificate(s, x) || !tickets_install(x) ||
 	    SSL_CTX_set_session_id_context(x, s->session_context, sizeof(s->session_context)) !=
 		    1) {
@@ -339,8 +396,9 @@ static bool index_all(struct context_set *s)
 }
 
 /* What has not changed on disk is not read again. */
-static bool add_credential(struct context_set *s, const struct tls_certificate *c,
-			   const struct context_set *before, char *error, size_t error_bytes)
+static bool add_credential(struct context_set *s, struct credential_reader *r,
+			   const struct tls_certificate *c, const struct context_set *before,
+			   char *error, size_t error_bytes)
 {
 	struct credential **grown =
 		reallocarray(s->credential, s->n_credentials + 1, sizeof(*grown));
@@ -354,7 +412,7 @@ static bool add_credential(struct context_set *s, const struct tls_certificate *
 		    credential_unchanged(before->credential[i]))
 			found = credential_ref(before->credential[i]);
 	if (found == NULL)
-		found = credential_load(s->thread->lib, c, error, error_bytes);
+		found = credential_load(r, c, error, error_bytes);
 	if (found == NULL)
 		return false;
 	s->credential[s->n_credentials++] = found;
@@ -362,7 +420,8 @@ static bool add_credential(struct context_set *s, const struct tls_certificate *
 }
 
 /* One bad entry among thousands is the entry's fault, not the configuration's. */
-static void add_directory(struct context_set *s, const struct context_set *before)
+static void add_directory(struct context_set *s, struct credential_reader *r,
+			  const struct context_set *before)
 {
 	char *names[DIRECTORY_EAGER], chain[CREDENTIAL_PATH], key[CREDENTIAL_PATH], error[512];
 	unsigned n = directory_list(s->directory, names, DIRECTORY_EAGER);
@@ -370,7 +429,7 @@ static void add_directory(struct context_set *s, const struct context_set *befor
 	for (unsigned i = 0; i < n; i++) {
 		directory_paths(s->directory, names[i], chain, key);
 		struct tls_certificate c = {.chain = chain, .key = key};
-		if (!add_credential(s, &c, before, error, sizeof(error)))
+		if (!add_credential(s, r, &c, before, error, sizeof(error)))
 			log_warning("tls", "%s", error);
 		free(names[i]);
 	}
@@ -387,8 +446,8 @@ static int load_client_ca(struct context_set *s, const char *file, char *error, 
 	return 0;
 }
 
-/* Everything whose change must end the resumption of older sessions: the set of client CAs.  The
- * ticket keys themselves bind to the fleet. */
+/* Everything whose change must end the resumption of older sessions: the set of client CAs, and
+ * what the operator has left of suites.  The ticket keys themselves bind to the fleet. */
 static bool make_session_context(struct context_set *s)
 {
 	STACK_OF(X509) *all =
@@ -398,7 +457,9 @@ static bool make_session_context(struct context_set *s)
 	unsigned n;
 	bool good = (s->client_store == NULL || all != NULL) && md != NULL &&
 		    EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
-		    EVP_DigestUpdate(md, "postern", 7) == 1;
+		    EVP_DigestUpdate(md, "postern", 7) == 1 &&
+		    (s->suites == ALL_SUITES ||
+		     EVP_DigestUpdate(md, &s->suites, sizeof(s->suites)) == 1);
 
 	for (int i = 0; good && i < sk_X509_num(all); i++)
 		good = X509_digest(sk_X509_value(all, i), EVP_sha256(), one, &n) == 1 &&
@@ -409,7 +470,7 @@ static bool make_session_context(struct context_set *s)
 	return good;
 }
 
-static int load_all(struct context_set *s, const struct tls_config *c,
+static int load_all(struct context_set *s, const struct tls_config *c, struct credential_reader *r,
 		    const struct context_set *before, char *error, size_t error_bytes)
 {
 	int rc = 0;
@@ -421,10 +482,10 @@ static int load_all(struct context_set *s, const struct tls_config *c,
 	if (!make_session_context(s))
 		return -ENOMEM;
 	for (unsigned i = 0; i < c->n_certificates; i++)
-		if (!add_credential(s, &c->certificates[i], before, error, error_bytes))
+		if (!add_credential(s, r, &c->certificates[i], before, error, error_bytes))
 			return -EINVAL;
 	if (s->directory != NULL)
-		add_directory(s, before);
+		add_directory(s, r, before);
 	if (s->n_credentials == 0) {
 		snprintf(error, error_bytes, "tls.certificates: there is none");
 		return -EINVAL;
@@ -440,17 +501,24 @@ struct context_set *context_set_create(struct tls_thread *t, const struct tls_co
 				       size_t error_bytes)
 {
 	struct context_set *s = calloc(1, sizeof(*s));
+	struct credential_reader r;
 
 	snprintf(error, error_bytes, "out of memory");
-	if (s == NULL)
+	if (s == NULL || !credential_reader_open(&r, t->lib, t->remote)) {
+		free(s);
 		return NULL;
+	}
 	s->thread = t;
 	s->references = 1;
+	s->suites = c->suites != 0 ? c->suites : ALL_SUITES;
+	s->groups = c->groups != 0 ? c->groups : USUAL_GROUPS;
 	s->minimum = c->minimum_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
 	s->lifetime_s = c->ticket_lifetime_s;
 	if (c->directory != NULL && c->directory[0] != '\0')
 		s->directory = strdup(c->directory);
-	if (load_all(s, c, before, error, error_bytes) == 0)
+	int rc = load_all(s, c, &r, before, error, error_bytes);
+	credential_reader_close(&r);
+	if (rc == 0)
 		return s;
 	context_set_free(s);
 	return NULL;

@@ -24,6 +24,7 @@
 	X(tls, tickets_certificate, "tickets",                                                   \
 	  "tickets refused: the client certificate inside is not good any more")                 \
 	X(tls, names_unknown, "handshakes", "SNI without a certificate: the default was shown")  \
+	X(tls, names_read, "handshakes", "SNI whose certificate was read from the directory")    \
 	X(tls, names_malformed, "handshakes", "SNI that is no host name: the default was shown") \
 	X(tls, ocsp_expired, "handshakes", "OCSP responses not stapled: expired")                \
 	X(tls, client_certificates_bad, "handshakes", "client certificates that do not verify")  \
@@ -33,6 +34,9 @@
 	X(tls, shed_late, "sessions", "sessions dropped: their handshake did not begin in time") \
 	X(tls, budget_network, "sessions", "sessions refused: too many handshakes of a network") \
 	X(tls, budget_name, "sessions", "sessions refused: too many handshakes for a name")      \
+	X(tls, signatures, "signatures", "signatures made by postern-signer")                    \
+	X(tls, signer_failed, "handshakes",                                                      \
+	  "handshakes that failed: postern-signer was away, too slow, or refused")               \
 	X(tls, hellos_malformed, "handshakes", "ClientHellos that are not well formed")          \
 	X(tls, key_update_floods, "sessions",                                                    \
 	  "sessions dropped: more than 32 key updates, or two within a second")                  \

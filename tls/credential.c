@@ -2,6 +2,7 @@
 #include "tls/credential.h"
 
 #include "tls/internal.h"
+#include "tls/signer.h"
 
 #include <openssl/err.h>
 #include <openssl/ocsp.h>
@@ -100,36 +101,100 @@ static int no_pass_phrase(char *buf, int bytes, int writing, void *arg)
 	return 0;
 }
 
-/* OpenSSL's own reader of PEM files, which knows orders, checks and formats. */
-static bool load_pem(struct credential *c, OSSL_LIB_CTX *lib, char *error, size_t error_bytes)
+bool credential_reader_open(struct credential_reader *r, OSSL_LIB_CTX *lib, OSSL_LIB_CTX *remote)
 {
 	SSL_CTX *x = SSL_CTX_new_ex(lib, NULL, TLS_server_method());
-	STACK_OF(X509) *chain = NULL;
-	bool good = true;
 
-	if (x == NULL)
-		return fail(error, error_bytes, "no memory for", c->path[0], "free some");
-	SSL_CTX_set_default_passwd_cb(x, no_pass_phrase);
-	if (SSL_CTX_use_certificate_chain_file(x, c->path[0]) != 1)
-		good = fail(error, error_bytes, "cannot load chain", c->path[0],
+	*r = (struct credential_reader){
+		.lib = lib, .remote = remote, .judge = x != NULL ? SSL_new(x) : NULL};
+	SSL_CTX_free(x);
+	r->decoder = OSSL_DECODER_CTX_new_for_pkey(&r->key, "PEM", NULL, NULL, EVP_PKEY_KEYPAIR,
+						   lib, NULL);
+	if (r->judge != NULL && r->decoder != NULL &&
+	    OSSL_DECODER_CTX_set_pem_password_cb(r->decoder, no_pass_phrase, NULL) == 1)
+		return true;
+	credential_reader_close(r);
+	return false;
+}
+
+void credential_reader_close(struct credential_reader *r)
+{
+	SSL_free(r->judge);
+	OSSL_DECODER_CTX_free(r->decoder);
+	*r = (struct credential_reader){0};
+}
+
+/* NULL at the end of the file too: then no error is left. */
+static X509 *next_certificate(OSSL_LIB_CTX *lib, BIO *file)
+{
+	X509 *x = X509_new_ex(lib, NULL);
+
+	if (x != NULL && PEM_read_bio_X509(file, &x, no_pass_phrase, NULL) == NULL) {
+		X509_free(x);
+		x = NULL;
+	}
+	if (x == NULL && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE)
+		ERR_clear_error();
+	return x;
+}
+
+static bool read_chain(struct credential *c, OSSL_LIB_CTX *lib)
+{
+	BIO *file = BIO_new_file(c->path[0], "r");
+	X509 *x;
+
+	if (file != NULL)
+		c->leaf = next_certificate(lib, file);
+	while (c->leaf != NULL && (x = next_certificate(lib, file)) != NULL) {
+		if (c->chain == NULL)
+			c->chain = sk_X509_new_null();
+		if (c->chain == NULL || sk_X509_push(c->chain, x) == 0) {
+			X509_free(x);
+			break;
+		}
+	}
+	BIO_free(file);
+	return c->leaf != NULL && ERR_peek_error() == 0;
+}
+
+static bool read_key(struct credential *c, struct credential_reader *r)
+{
+	if (r->remote != NULL) {
+		c->key = signer_key(r->remote, c->leaf);
+		return c->key != NULL;
+	}
+	BIO *file = BIO_new_file(c->path[1], "r");
+	r->key = NULL;
+	if (file != NULL && OSSL_DECODER_from_bio(r->decoder, file) == 1)
+		c->key = r->key;
+	r->key = NULL;
+	BIO_free(file);
+	return c->key != NULL;
+}
+
+static bool load_pem(struct credential *c, struct credential_reader *r, char *error,
+		     size_t error_bytes)
+{
+	ERR_clear_error();
+	if (!read_chain(c, r->lib))
+		return fail(error, error_bytes, "cannot load chain", c->path[0],
 			    "a PEM file, the server's certificate first, is needed");
-	else if (SSL_CTX_use_PrivateKey_file(x, c->path[1], SSL_FILETYPE_PEM) != 1)
-		good = fail(error, error_bytes, "cannot load key", c->path[1],
+	if (!read_key(c, r) && r->remote != NULL)
+		return fail(error, error_bytes, "cannot serve with chain", c->path[0],
+			    "postern-signer signs with RSA of up to 4096 bits, P-256 and P-384 "
+			    "only");
+	if (c->key == NULL)
+		return fail(error, error_bytes, "cannot load key", c->path[1],
 			    "a PEM private key without pass phrase, of this certificate, is "
 			    "needed");
-	else if (SSL_CTX_check_private_key(x) != 1)
-		good = fail(error, error_bytes, "key does not belong to the chain:", c->path[1],
+	ERR_clear_error(); /* of formats that the decoder has tried */
+	if (r->remote == NULL && X509_check_private_key(c->leaf, c->key) != 1)
+		return fail(error, error_bytes, "key does not belong to the chain:", c->path[1],
 			    "check that chain and key are of the same certificate");
-	if (good) {
-		c->leaf = SSL_CTX_get0_certificate(x);
-		c->key = SSL_CTX_get0_privatekey(x);
-		X509_up_ref(c->leaf);
-		EVP_PKEY_up_ref(c->key);
-		SSL_CTX_get0_chain_certs(x, &chain);
-		c->chain = chain != NULL ? X509_chain_up_ref(chain) : NULL;
-	}
-	SSL_CTX_free(x);
-	return good;
+	bool good = SSL_use_cert_and_key(r->judge, c->leaf, c->key, c->chain, 1) == 1;
+	SSL_certs_clear(r->judge);
+	return good || fail(error, error_bytes, "cannot serve with chain", c->path[0],
+			    "keys and signatures of today's strength are needed");
 }
 
 static int64_t seconds(const ASN1_TIME *t)
@@ -220,9 +285,10 @@ static enum key_kind kind_of(const EVP_PKEY *key)
 	}
 }
 
-static bool copy_paths(struct credential *c, const struct tls_certificate *from)
+static bool copy_paths(struct credential *c, const struct tls_certificate *from, bool remote)
 {
-	const char *const paths[CREDENTIAL_FILES] = {from->chain, from->key, from->ocsp};
+	const char *const paths[CREDENTIAL_FILES] = {from->chain, remote ? NULL : from->key,
+						     from->ocsp};
 
 	for (unsigned i = 0; i < CREDENTIAL_FILES; i++) {
 		if (paths[i] == NULL || paths[i][0] == '\0')
@@ -237,7 +303,7 @@ static bool copy_paths(struct credential *c, const struct tls_certificate *from)
 	return true;
 }
 
-struct credential *credential_load(OSSL_LIB_CTX *lib, const struct tls_certificate *from,
+struct credential *credential_load(struct credential_reader *r, const struct tls_certificate *from,
 				   char *error, size_t error_bytes)
 {
 	struct credential *c = calloc(1, sizeof(*c));
@@ -247,7 +313,7 @@ struct credential *credential_load(OSSL_LIB_CTX *lib, const struct tls_certifica
 		return NULL;
 	c->references = 1;
 	c->named = from->n_names > 0;
-	if (!copy_paths(c, from) || !load_pem(c, lib, error, error_bytes) ||
+	if (!copy_paths(c, from, r->remote != NULL) || !load_pem(c, r, error, error_bytes) ||
 	    (c->path[2] != NULL && !load_staple(c, error, error_bytes))) {
 		credential_unref(c);
 		return NULL;
@@ -303,7 +369,8 @@ bool credential_is(const struct credential *c, const struct tls_certificate *oth
 	const char *const paths[CREDENTIAL_FILES] = {other->chain, other->key, other->ocsp};
 
 	for (unsigned i = 0; i < CREDENTIAL_FILES; i++)
-		if (strcmp(c->path[i] != NULL ? c->path[i] : "",
+		if (!(i == 1 && c->path[1] == NULL) && /* the signer's */
+		    strcmp(c->path[i] != NULL ? c->path[i] : "",
 			   paths[i] != NULL ? paths[i] : "") != 0)
 			return false;
 	/* names of the configuration take the place of the certificate's: loaded anew */

@@ -12,6 +12,7 @@
 
 #include "tls/tls.h"
 
+#include <openssl/decoder.h>
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -40,8 +41,21 @@ struct credential {
 	struct stat stamp[CREDENTIAL_FILES];
 };
 
-struct credential *credential_load(OSSL_LIB_CTX *lib, const struct tls_certificate *c, char *error,
-				   size_t error_bytes);
+/* Reads files one after the other.  What OpenSSL sets up to find a key's format costs ten times as
+ * much as reading the key, so a reader keeps it.  Owner: the caller; one thread at a time. */
+struct credential_reader {
+	OSSL_LIB_CTX *lib;
+	OSSL_LIB_CTX
+	*remote;    /* keys are the signer's and their files are not read; NULL: they are */
+	SSL *judge; /* whether key and chain fit, and are strong enough */
+	OSSL_DECODER_CTX *decoder;
+	EVP_PKEY *key; /* where the decoder puts what it has found */
+};
+bool credential_reader_open(struct credential_reader *r, OSSL_LIB_CTX *lib, OSSL_LIB_CTX *remote);
+void credential_reader_close(struct credential_reader *r);
+
+struct credential *credential_load(struct credential_reader *r, const struct tls_certificate *c,
+				   char *error, size_t error_bytes);
 struct credential *credential_ref(struct credential *c);
 void credential_unref(struct credential *c);
 /* Whether the files still are what was loaded. */

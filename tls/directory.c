@@ -13,35 +13,40 @@
 #include <unistd.h>
 
 enum {
-	FOUND_MOST = 256, /* 20 KB each */
 	MISSED_MOST = 1024,
 	MISSED_S = 60, /* a new certificate is seen after so long without a reload */
-	BUCKETS = 1024,
+	BUCKETS = 4096,
+	/* entries dropped at a time: no step waits longer for it than for a handshake */
+	SWEEP = 32,
 };
 
 struct entry {
 	struct list bucket, recent;
 	char name[NAME_BYTES];
-	SSL_CTX *context; /* NULL: there is none */
-	struct credential *credential;
+	struct credential *credential; /* NULL: there is none */
 	uint64_t generation;
-	int64_t until_s; /* missed: look again */
+	int64_t since_s, used_s; /* looked for; asked for last */
 };
 
 struct directory {
 	struct siphash_key key;
+	const struct tls_thread *thread;
+	struct credential_reader reader; /* opened at the first use */
 	struct list bucket[BUCKETS];
 	struct list found, missed; /* front: least recently used */
-	unsigned n_found, n_missed;
+	unsigned n_found, n_missed, most_found;
 };
 
-struct directory *directory_create(const struct siphash_key *key)
+struct directory *directory_create(const struct siphash_key *key, const struct tls_thread *t,
+				   unsigned entries)
 {
 	struct directory *d = calloc(1, sizeof(*d));
 
 	if (d == NULL)
 		return NULL;
 	d->key = *key;
+	d->thread = t;
+	d->most_found = entries > 0 ? entries : DIRECTORY_FOUND;
 	list_init(&d->found);
 	list_init(&d->missed);
 	for (unsigned i = 0; i < BUCKETS; i++)
@@ -51,10 +56,9 @@ struct directory *directory_create(const struct siphash_key *key)
 
 static void forget(struct directory *d, struct entry *e)
 {
-	*(e->context != NULL ? &d->n_found : &d->n_missed) -= 1;
+	*(e->credential != NULL ? &d->n_found : &d->n_missed) -= 1;
 	list_del(&e->bucket);
 	list_del(&e->recent);
-	SSL_CTX_free(e->context);
 	credential_unref(e->credential);
 	free(e);
 }
@@ -67,7 +71,32 @@ void directory_free(struct directory *d)
 		forget(d, container_of(it, struct entry, recent));
 	list_each_safe (it, &d->missed)
 		forget(d, container_of(it, struct entry, recent));
+	credential_reader_close(&d->reader);
 	free(d);
+}
+
+static unsigned sweep_list(struct directory *d, struct list *l, int64_t before_s)
+{
+	unsigned n = 0;
+
+	for (; n < SWEEP && !list_empty(l); n++) {
+		struct entry *e = container_of(l->next, struct entry, recent);
+		if (e->used_s > before_s)
+			break;
+		forget(d, e);
+	}
+	return n;
+}
+
+unsigned directory_sweep(struct directory *d, int64_t wall_s)
+{
+	return sweep_list(d, &d->found, wall_s - DIRECTORY_IDLE_S) +
+	       sweep_list(d, &d->missed, wall_s - MISSED_S);
+}
+
+unsigned directory_count(const struct directory *d)
+{
+	return d->n_found + d->n_missed;
 }
 
 void directory_paths(const char *path, const char *name, char *chain, char *key)
@@ -114,7 +143,7 @@ static struct entry *look_up(struct directory *d, const char *name)
 }
 
 /* Of the name itself, or of the wildcard above it; it must be in the certificate. */
-static struct credential *load(const struct context_set *s, const char *name)
+static struct credential *load(struct directory *d, const struct context_set *s, const char *name)
 {
 	char wildcard[NAME_BYTES + 1], chain[CREDENTIAL_PATH], key[CREDENTIAL_PATH], error[512];
 	const char *dot = strchr(name, '.'), *tries[2] = {name, dot != NULL ? wildcard : NULL};
@@ -125,7 +154,7 @@ static struct credential *load(const struct context_set *s, const char *name)
 		directory_paths(s->directory, tries[i], chain, key);
 		if (access(chain, F_OK) != 0)
 			continue;
-		struct credential *c = credential_load(s->thread->lib, &from, error, sizeof(error));
+		struct credential *c = credential_load(&d->reader, &from, error, sizeof(error));
 		if (c == NULL) {
 			log_warning("tls", "%s", error);
 		} else if (!credential_covers(c, name)) {
@@ -138,32 +167,23 @@ static struct credential *load(const struct context_set *s, const char *name)
 	return NULL;
 }
 
-/* Builds the context anew: its settings are those of the set. */
-static SSL_CTX *make_context(const struct context_set *s, struct credential *c)
+static struct entry *add(struct directory *d, const struct context_set *s, const char *name,
+			 int64_t wall_s)
 {
-	struct credential *kinds[KEY_KINDS] = {0};
-
-	if (c == NULL)
+	if (d->reader.lib == NULL &&
+	    !credential_reader_open(&d->reader, d->thread->lib, d->thread->remote))
 		return NULL;
-	kinds[c->kind] = c;
-	return context_create(s, kinds);
-}
-
-static struct entry *add(struct directory *d, const struct context_set *s, const char *name)
-{
 	struct entry *e = calloc(1, sizeof(*e));
-
 	if (e == NULL)
 		return NULL;
 	snprintf(e->name, sizeof(e->name), "%s", name);
-	e->credential = load(s, name);
-	e->context = make_context(s, e->credential);
+	e->credential = load(d, s, name);
 	e->generation = s->generation;
-	e->until_s = atomic_load_explicit(&s->thread->tls->wall_s, memory_order_relaxed) + MISSED_S;
+	e->since_s = wall_s;
 	list_push_back(bucket_of(d, name), &e->bucket);
-	if (e->context != NULL) {
+	if (e->credential != NULL) {
 		list_push_back(&d->found, &e->recent);
-		if (++d->n_found > FOUND_MOST)
+		if (++d->n_found > d->most_found)
 			forget(d, container_of(d->found.next, struct entry, recent));
 	} else {
 		list_push_back(&d->missed, &e->recent);
@@ -173,39 +193,37 @@ static struct entry *add(struct directory *d, const struct context_set *s, const
 	return e;
 }
 
-/* After a reload, files that are the same keep their keys; a miss is looked at again. */
-static bool still_good(struct entry *e, const struct context_set *s)
+/* After a reload, files that are the same are not read again; a miss is looked at again. */
+static bool still_good(struct entry *e, const struct context_set *s, int64_t wall_s)
 {
-	if (e->context == NULL)
-		return e->generation == s->generation &&
-		       atomic_load_explicit(&s->thread->tls->wall_s, memory_order_relaxed) <
-			       e->until_s;
+	if (e->credential == NULL)
+		return e->generation == s->generation && wall_s < e->since_s + MISSED_S;
 	if (e->generation == s->generation)
 		return true;
-	if (!credential_unchanged(e->credential))
-		return false;
-	SSL_CTX *x = make_context(s, e->credential);
-	if (x == NULL)
-		return false;
-	SSL_CTX_free(e->context);
-	e->context = x;
 	e->generation = s->generation;
-	return true;
+	return credential_unchanged(e->credential);
 }
 
-SSL_CTX *directory_find(struct directory *d, const struct context_set *s, const char *name)
+const struct credential *directory_find(struct directory *d, struct tls_session *s,
+					const char *name)
 {
+	const struct context_set *set = s->contexts;
+	int64_t wall_s = atomic_load_explicit(&set->thread->tls->wall_s, memory_order_relaxed);
 	struct entry *e = look_up(d, name);
 
-	if (e != NULL && !still_good(e, s)) {
+	if (e != NULL && !still_good(e, set, wall_s)) {
 		forget(d, e);
 		e = NULL;
 	}
-	if (e == NULL)
-		e = add(d, s, name);
-	if (e == NULL)
-		return NULL;
+	if (e == NULL) {
+		e = add(d, set, name, wall_s);
+		if (e == NULL)
+			return NULL;
+		if (e->credential != NULL)
+			s->notes |= NOTE_NAME_READ;
+	}
+	e->used_s = wall_s;
 	list_del(&e->recent);
-	list_push_back(e->context != NULL ? &d->found : &d->missed, &e->recent);
-	return e->context;
+	list_push_back(e->credential != NULL ? &d->found : &d->missed, &e->recent);
+	return e->credential;
 }

@@ -37,6 +37,9 @@ enum note {
 	NOTE_NAME_MALFORMED = 1 << 4,
 	NOTE_OCSP_EXPIRED = 1 << 5,
 	NOTE_CERTIFICATE_BAD = 1 << 6,
+	NOTE_NAME_READ = 1 << 11,
+	NOTE_SIGNED = 1 << 12,
+	NOTE_SIGNER_FAILED = 1 << 13,
 	/* these end the session */
 	NOTE_KEY_UPDATES = 1 << 7,
 	NOTE_RENEGOTIATION = 1 << 8,
@@ -45,7 +48,7 @@ enum note {
 };
 
 enum job { JOB_ACCEPT, JOB_CONNECT, JOB_FREE };
-enum step { STEP_MORE, STEP_DONE, STEP_FAILED };
+enum step { STEP_MORE, STEP_DONE, STEP_FAILED, STEP_SIGNING };
 
 /* One TLS object with the bytes that travel with it.  An idle session needs the first lines. */
 struct tls_session {
@@ -104,6 +107,7 @@ struct context_set {
 	struct context_name *name; /* sorted */
 	unsigned n_names;
 	int minimum;
+	uint32_t suites, groups; /* bits of tls.h, never 0 */
 	uint64_t lifetime_s;
 	uint8_t session_context[32];
 	X509_STORE *client_store; /* NULL: no client certificates */
@@ -134,6 +138,9 @@ struct tls_thread {
 	struct tls_state *_Atomic seen; /* state_adopt() */
 	struct tls_state *state;        /* the same, for this thread */
 	struct directory *directory;    /* certificates that it has loaded itself */
+	struct signer *signer;          /* NULL: keys are loaded */
+	OSSL_LIB_CTX *remote;           /* of the keys that the signer has */
+	_Atomic unsigned signing;       /* sessions here that wait for a signature */
 };
 
 struct tls {
@@ -167,6 +174,8 @@ struct tls_worker {
 	struct tls_state *_Atomic seen;
 	struct tls_state *state;
 	unsigned next_thread;
+	/* of its sessions at a thread, those that wait for a signature */
+	_Atomic unsigned signing[MAX_THREADS];
 	struct schedule *schedule;
 	struct budget *networks, *names;
 	uint8_t *scratch; /* HELLO_BYTES + 4 */
@@ -206,9 +215,18 @@ int context_fail(char *error, size_t error_bytes, const char *what, const char *
 		 const char *remedy);
 
 /* directory.c: certificates found at the first session that asks for them */
-struct directory *directory_create(const struct siphash_key *key);
+enum { DIRECTORY_FOUND = 1024, DIRECTORY_IDLE_S = 30 };
+/* At most so many certificates are kept (0: DIRECTORY_FOUND), none that was not asked for for
+ * DIRECTORY_IDLE_S. */
+struct directory *directory_create(const struct siphash_key *key, const struct tls_thread *t,
+				   unsigned entries);
 void directory_free(struct directory *d);
-SSL_CTX *directory_find(struct directory *d, const struct context_set *s, const char *name);
+/* Good until the next call with d.  NULL: there is none.  Takes note in s. */
+const struct credential *directory_find(struct directory *d, struct tls_session *s,
+					const char *name);
+/* Drops some of what nobody has asked for of late; the number. */
+unsigned directory_sweep(struct directory *d, int64_t wall_s);
+unsigned directory_count(const struct directory *d);
 /* The names of the first so many entries, sorted; the caller frees the array and each. */
 unsigned directory_list(const char *path, char **names, unsigned most);
 /* Paths of an entry's files, CREDENTIAL_PATH octets each. */

@@ -182,6 +182,17 @@ bool tls_memory_init(void)
 	return true;
 }
 
+/* An arena whose threads have come to rest gives nothing back by itself. */
+void tls_memory_trim(void)
+{
+#ifdef HAVE_JEMALLOC
+	char name[48];
+
+	snprintf(name, sizeof(name), "arena.%u.decay", (unsigned)MALLCTL_ARENAS_ALL);
+	mallctl(name, NULL, NULL, NULL, 0);
+#endif
+}
+
 bool tls_memory_is_private(void)
 {
 #ifdef HAVE_JEMALLOC

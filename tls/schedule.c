@@ -8,7 +8,8 @@
 
 enum {
 	SOURCES = 1024,
-	IN_FLIGHT = 8,         /* first steps of a worker at a thread: what bridges its nap */
+	IN_FLIGHT = 8, /* first steps of a worker at a thread: what bridges its nap */
+	SIGNING = 128, /* waiting for signatures at a thread before full handshakes wait here */
 	RESUMPTIONS_A_FULL = 2 /* when both wait */
 };
 
@@ -115,25 +116,36 @@ void schedule_add(struct tls_session *s, enum schedule_line line)
 		shed(w, tls_shed_overflow);
 }
 
+/* First steps of ours that a thread has to run: what waits there for a signature takes none of its
+ * time. */
+static unsigned burden(const struct tls_worker *w, unsigned thread)
+{
+	unsigned n = w->schedule->in_flight[thread], paused = atomic_load(&w->signing[thread]);
+
+	return n > paused ? n - paused : 0;
+}
+
 /* The thread with the fewest first steps of ours; -1: all have enough. */
 static int free_thread(struct tls_worker *w)
 {
-	struct schedule *q = w->schedule;
 	unsigned n = w->tls->n_threads, best = w->next_thread++ % n;
 
 	for (unsigned i = 1; i < n; i++) {
 		unsigned k = (best + i) % n;
-		if (q->in_flight[k] < q->in_flight[best])
+		if (burden(w, k) < burden(w, best))
 			best = k;
 	}
-	return q->in_flight[best] < IN_FLIGHT ? (int)best : -1;
+	return burden(w, best) < IN_FLIGHT ? (int)best : -1;
 }
 
-/* Two resumptions for each full handshake: they are cheap, and their clients have logged in. */
-static struct line *next_line(struct schedule *q)
+/* Two resumptions for each full handshake: they are cheap, and their clients have logged in.
+ * Without a signer that keeps up, resumptions only. */
+static struct line *next_line(struct schedule *q, bool signer_keeps_up)
 {
 	struct line *full = &q->line[SCHEDULE_FULL], *resumed = &q->line[SCHEDULE_RESUMPTION];
 
+	if (!signer_keeps_up)
+		return list_empty(&resumed->active) ? NULL : resumed;
 	if (list_empty(&full->active))
 		return list_empty(&resumed->active) ? NULL : resumed;
 	if (list_empty(&resumed->active))
@@ -141,9 +153,9 @@ static struct line *next_line(struct schedule *q)
 	return q->turn++ % (RESUMPTIONS_A_FULL + 1) == RESUMPTIONS_A_FULL ? full : resumed;
 }
 
-static struct tls_session *next_session(struct schedule *q)
+static struct tls_session *next_session(struct schedule *q, bool signer_keeps_up)
 {
-	struct line *l = next_line(q);
+	struct line *l = next_line(q, signer_keeps_up);
 
 	if (l == NULL)
 		return NULL;
@@ -169,7 +181,10 @@ void schedule_run(struct tls_worker *w)
 		       w->shard->now_us)
 		shed(w, tls_shed_late);
 	while (q->waiting > 0 && (thread = free_thread(w)) >= 0) {
-		struct tls_session *s = next_session(q);
+		unsigned signing = atomic_load(&w->tls->threads[thread].signing);
+		struct tls_session *s = next_session(q, signing < SIGNING);
+		if (s == NULL)
+			break;
 		s->thread = (unsigned)thread;
 		if (!session_submit(s)) {
 			conn_over(s->conn, CONN_END_BUSY);

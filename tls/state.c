@@ -333,6 +333,7 @@ void tls_refresh(struct tls *t, int64_t wall_s)
 	atomic_store_explicit(&t->wall_s, wall_s, memory_order_relaxed);
 	turn_epoch(t, wall_s);
 	collect(t);
+	tls_memory_trim();
 	if (wall_s / DAY_S != t->warned_day)
 		warn_of_expiry(t, wall_s);
 }

@@ -2,8 +2,10 @@
  * back; whatever blocks or burns microseconds in OpenSSL happens here */
 #include "base/nap.h"
 #include "tls/internal.h"
+#include "tls/signer.h"
 
 #include <errno.h>
+#include <openssl/async.h>
 #include <openssl/err.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
@@ -11,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+enum { IDLE_NAP_US = 500, SIGNING_NAP_US = 50 };
 
 COUNTER_TABLE(tls, TLS_COUNTERS)
 
@@ -35,6 +39,8 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 		s->contexts = contexts;
 		atomic_fetch_add(&contexts->sessions, 1);
 		SSL_set_accept_state(s->ssl);
+		if (t->signer != NULL)
+			SSL_set_mode(s->ssl, SSL_MODE_ASYNC);
 		return true;
 	}
 	SSL_set_connect_state(s->ssl);
@@ -94,8 +100,12 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 		return;
 	}
 	takeover_listen(s, false);
+	signer_enter(t->signer, s);
 	int rc = SSL_do_handshake(s->ssl);
+	signer_leave();
 	if (rc == 1) {
+		/* records are read and written on the worker, without jobs */
+		SSL_clear_mode(s->ssl, SSL_MODE_ASYNC);
 		session_take_facts(s, t->state->channel_bindings);
 		takeover_finish(t, s);
 		s->step = STEP_DONE;
@@ -106,9 +116,52 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 		s->step = STEP_MORE;
 		return;
 	}
+	if (why == SSL_ERROR_WANT_ASYNC) {
+		s->step = STEP_SIGNING;
+		return;
+	}
 	s->step = STEP_FAILED;
 	note_failure(s);
 	ERR_clear_error();
+}
+
+static void run_step(struct tls_thread *t, struct tls_session *s)
+{
+	uint64_t from = s->job == JOB_ACCEPT ? thread_ns() : 0;
+
+	session_step(t, s);
+	if (from > 0)
+		s->cpu_ns += thread_ns() - from;
+	if (s->step == STEP_SIGNING && s->job == JOB_ACCEPT) {
+		atomic_fetch_add(&s->worker->signing[t->index], 1);
+		atomic_fetch_add(&t->signing, 1);
+		return;
+	}
+	/* as many slots as sessions: there is always room */
+	ring_push(s->worker->back, s);
+}
+
+/* Goes on with what the signer has answered. */
+static unsigned run_signed(struct tls_thread *t)
+{
+	struct tls_session *s;
+	unsigned n = t->signer != NULL ? signer_poll(t->signer) : 0;
+
+	while (t->signer != NULL && (s = signer_ready(t->signer)) != NULL) {
+		atomic_fetch_sub(&s->worker->signing[t->index], 1);
+		atomic_fetch_sub(&t->signing, 1);
+		run_step(t, s);
+	}
+	return n;
+}
+
+/* A job can only end on its own thread: what waits for a signature fails now. */
+static void stop_signing(struct tls_thread *t)
+{
+	if (t->signer == NULL)
+		return;
+	signer_stop(t->signer);
+	run_signed(t);
 }
 
 static unsigned run_queue(struct tls_thread *t, unsigned most)
@@ -118,28 +171,31 @@ static unsigned run_queue(struct tls_thread *t, unsigned most)
 
 	t->state = state_adopt(t->tls, &t->seen);
 	while (n < most && (s = ring_pop(t->queue)) != NULL) {
-		uint64_t from = s->job == JOB_ACCEPT ? thread_ns() : 0;
-		session_step(t, s);
-		if (from > 0)
-			s->cpu_ns += thread_ns() - from;
-		/* as many slots as sessions: there is always room */
-		ring_push(s->worker->back, s);
+		run_step(t, s);
 		n++;
 	}
+	n += run_signed(t);
+	directory_sweep(t->directory, atomic_load_explicit(&t->tls->wall_s, memory_order_relaxed));
 	return n;
 }
 
 static void *thread_main(void *arg)
 {
 	struct tls_thread *t = arg;
-	struct nap nap = {.max_us = 500};
+	struct nap nap = {.max_us = IDLE_NAP_US};
+
+	if (t->signer != NULL)
+		ASYNC_init_thread(SIGNER_SLOTS + 1, 0);
 
 	while (!atomic_load_explicit(&t->tls->stop, memory_order_relaxed)) {
 		if (run_queue(t, 32) > 0)
 			nap_worked(&nap);
 		else
 			nap_idle(&nap);
+		nap.max_us = t->signer != NULL && signer_waiting(t->signer) > 0 ? SIGNING_NAP_US
+										: IDLE_NAP_US;
 	}
+	stop_signing(t);
 	OPENSSL_thread_stop_ex(t->lib);
 	OPENSSL_thread_stop();
 	tls_memory_thread_ends();
@@ -169,10 +225,16 @@ static int thread_open(struct tls *t, unsigned index, const struct tls_config *c
 	    RAND_bytes((unsigned char *)&key, sizeof(key)) != 1)
 		return -ENOMEM;
 	h->ticket_cipher = EVP_CIPHER_fetch(h->lib, "AES-256-CBC", NULL);
-	h->directory = directory_create(&key);
+	h->directory = directory_create(&key, h, c->directory_entries);
 	h->engine = aead_engine_create(false);
 	if (h->ticket_cipher == NULL || h->directory == NULL || h->engine == NULL)
 		return -ENOMEM;
+	if (c->signer != NULL && c->signer[0] != '\0') {
+		h->signer = signer_create(c->signer);
+		h->remote = signer_lib_create();
+		if (h->signer == NULL || h->remote == NULL)
+			return -ENOMEM;
+	}
 	h->client = context_client(h, c->ca_file, error, error_bytes);
 	return h->client != NULL ? 0 : -EINVAL;
 }
@@ -222,6 +284,8 @@ void tls_stop(struct tls *t)
 	for (unsigned i = 0; i < t->n_threads; i++) {
 		if (t->threads[i].running)
 			pthread_join(t->threads[i].thread, NULL);
+		else
+			stop_signing(&t->threads[i]);
 		t->threads[i].running = false;
 	}
 }
@@ -236,6 +300,8 @@ void tls_close(struct tls *t)
 		SSL_CTX_free(h->client);
 		EVP_CIPHER_free(h->ticket_cipher);
 		OSSL_LIB_CTX_free(h->lib);
+		signer_lib_free(h->remote);
+		signer_destroy(h->signer);
 		ring_destroy(h->queue);
 	}
 	CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL_CTX, t->context_index);

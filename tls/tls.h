@@ -42,16 +42,23 @@ struct tls_budget {
 	uint64_t deadline_us;        /* how long; 0: 5 s */
 };
 
+enum tls_suite { TLS_SUITE_AES_256_GCM, TLS_SUITE_AES_128_GCM, TLS_SUITE_CHACHA20, TLS_SUITES };
+enum tls_group { TLS_GROUP_X25519, TLS_GROUP_P256, TLS_GROUP_P384, TLS_GROUPS };
+
 struct tls_config {
 	const struct tls_certificate *certificates; /* the first is the default */
 	unsigned n_certificates;
-	const char *directory; /* of NAME/fullchain.pem and NAME/key.pem; NULL or "": none */
+	const char *directory;      /* of NAME/fullchain.pem and NAME/key.pem; NULL or "": none */
+	unsigned directory_entries; /* of these kept at a time, a thread, 6 KiB each; 0: 1024 */
 	bool minimum_1_3;
+	uint32_t suites,
+		groups; /* bits 1 << enum tls_suite, tls_group; 0: suites all, groups two */
 	const char *ticket_secret;  /* file; NULL or "": a random one of this process */
 	uint64_t ticket_lifetime_s; /* 0: 12 h */
 	const char *client_ca;      /* PEM file: asks clients for certificates; NULL or "": not */
 	struct tls_budget budget;
 	unsigned threads;
+	const char *signer;    /* socket of postern-signer, which has the keys; NULL or "": none */
 	const char *ca_file;   /* verifies next hops; NULL: the system's store */
 	uint32_t max_sessions; /* TLS objects, all workers */
 	bool native_records;   /* after the handshake they are ours (native.c), not OpenSSL's */
@@ -68,6 +75,9 @@ void tls_memory_fail(uint64_t nth);
 bool tls_memory_failed(void);
 /* Whether what OpenSSL allocates is left out of core dumps (with jemalloc). */
 bool tls_memory_is_private(void);
+/* Now and then, not on a worker: pages that OpenSSL has freed some seconds ago go back to the
+ * system. */
+void tls_memory_trim(void);
 /* Bytes that OpenSSL holds now, all threads. */
 uint64_t tls_memory_used(void);
 

@@ -6,7 +6,7 @@ set -eu
 packages="
     build-essential pkg-config meson ninja-build
     dpdk-dev libssl-dev libjemalloc-dev libfyaml-dev libmicrohttpd-dev libjansson-dev
-    libargon2-dev libcmocka-dev
+    libargon2-dev libc-ares-dev libcmocka-dev
     clang-14 clang-format-14 libclang-rt-14-dev
     python3 python3-aiosmtpd python3-yaml
     iproute2 ethtool procps openssl swaks curl msmtp

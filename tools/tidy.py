@@ -15,6 +15,7 @@ MAY_INCLUDE = {
     "dataplane/core": [],
     "dataplane/net": ["dataplane/core"],
     "tls": ["dataplane/tcp/stream.h"],
+    "tls/signer": ["tls/signer_wire.h", "tls/signer.h", "tls/tls.h"],
     "smtp/spool": [],
     "smtp/auth": [],
     "smtp": ["tls/conn.h", "tls/tls.h", "dataplane/tcp/stream.h", "smtp/spool", "smtp/auth"],
@@ -25,7 +26,7 @@ MAY_INCLUDE = {
 # system headers that only these folders may use
 FOREIGN = {
     r"<rte_": ["dataplane/core", "dataplane/net"],
-    r"<openssl/": ["tls", "smtp/auth"],
+    r"<openssl/": ["tls", "tls/signer", "smtp/auth"],
     r"<libfyaml": ["control"],
     r"<microhttpd": ["control"],
     r"<jansson": ["control", "control/cli", "smtp/auth"],

@@ -10,6 +10,7 @@ import sys
 import xml.etree.ElementTree as ET
 
 from harness import HERE, HOST, Lab, main
+from test_tls_matrix import s_client
 
 with open(os.path.join(HERE, "scan_tls.expected.json")) as expected_file:
     EXPECTED = json.load(expected_file)
@@ -87,6 +88,21 @@ def test_testssl_finds_no_weakness_on_465(lab):
 
 def test_testssl_finds_no_weakness_behind_starttls(lab):
     check_testssl(lab, 587)
+
+
+def saved(lab, port, version):
+    """What testssl.sh runs for its finding on resumption, by a client that stays for the greeting."""
+    session = lab.path("session.pem")
+    if os.path.exists(session):
+        os.unlink(session)
+    s_client(lab, port, version, "-sess_out", session)
+    return os.path.exists(session) and os.path.getsize(session) > 0
+
+
+def test_a_client_that_stays_for_the_greeting_has_a_ticket_each_time(lab):
+    for port in PORTS:
+        for version in ("-tls1_2", "-tls1_3"):
+            assert all(saved(lab, port, version) for _ in range(10)), (port, version)
 
 
 if __name__ == "__main__":

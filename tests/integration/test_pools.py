@@ -5,7 +5,7 @@ import json
 import os
 import sys
 
-from harness import CLIENT, Lab, Raw, expect, main, mails, wait_mails, wait_until
+from harness import CLIENT, HERE, Lab, Raw, expect, main, mails, wait_mails, wait_until
 
 PARTNER, MOVED = 2526, 2527
 
@@ -68,6 +68,37 @@ def test_a_reload_moves_what_waits_to_another_hop(lab):
     wait_until(lambda: not queue(lab), 10, "an empty queue")
 
 
+def zone(lab, addresses):
+    temporary = lab.path("zone.part")
+    with open(temporary, "w") as f:
+        json.dump({"mta.partner.example": addresses}, f)
+    os.rename(temporary, lab.path("zone"))
+
+
+def test_a_hop_by_name_is_resolved_and_its_last_addresses_stay(lab):
+    server = lab.spawn(lab.gw_ns, sys.executable, os.path.join(HERE, "name_server.py"),
+                       lab.path("zone"))
+    by_name = hop(MOVED)
+    del by_name["address"], by_name["name"]
+    lab.config["relay"]["pools"][1]["next_hops"] = [dict(by_name, host="mta.partner.example")]
+    lab.write_config()
+    assert reload(lab)["reloaded"]
+    submit(lab, "named", "carol@partner.example")
+    wait_until(lambda: "next hop mta.partner.example: " in lab.log(), 20, "a name without answer")
+    assert len(mails(lab.path("moved"))) == 1
+    zone(lab, [CLIENT])
+    wait_mails(lab.path("moved"), 2)
+    # an address that is none of the hop's, beside the good one
+    zone(lab, [CLIENT, "192.0.2.77"])
+    wait_until(lambda: len([h for h in json.loads(lab.ctl("--json", "status"))["next_hops"]
+                            if h["pool"] == "partner"]) == 2, 20, "two addresses")
+    zone(lab, [CLIENT])
+    server.kill()
+    server.wait(10)
+    submit(lab, "stale", "carol@partner.example")
+    wait_mails(lab.path("moved"), 3)
+
+
 if __name__ == "__main__":
     with Lab(workers=[min(1, os.cpu_count() - 1)]) as the_lab:
         relay = the_lab.config["relay"]
@@ -76,6 +107,7 @@ if __name__ == "__main__":
         relay["routes"] = [{"match": "partner.example", "pool": "partner"},
                            {"match": "*.partner.example", "pool": "partner"},
                            {"match": "*", "pool": "default"}]
+        relay["resolvers"] = ["127.0.0.1"]
         the_lab.write_config()
         the_lab.start_sink(the_lab.path("arrived"))
         the_lab.partner = the_lab.start_sink(the_lab.path("partner"), PARTNER)

@@ -3,17 +3,6 @@
 
 #include <openssl/pem.h>
 
-static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
-
-static void expect_shown(struct rig *r, const char *asked, const char *common_name)
-{
-	char shown[128];
-
-	for (unsigned i = 0; i < 2; i++)
-		if (strcmp(rig_shown(r, asked, versions[i], shown), common_name) != 0)
-			fail_msg("asked for %s, got %s", asked != NULL ? asked : "nothing", shown);
-}
-
 static void start_with_names(struct rig *r)
 {
 	rig_init(r);
@@ -289,97 +278,6 @@ static void the_days_left_are_those_of_the_first_to_expire(void **state)
 	rig_end(&r);
 }
 
-static void add_to_directory(struct rig *r, const char *entry, const struct cert_spec *spec)
-{
-	struct cert c = cert_make(spec);
-	char path[RIG_PATH], chain[CREDENTIAL_PATH], key[CREDENTIAL_PATH];
-
-	mkdir(rig_path(r, "many", path), 0700);
-	directory_paths(path, entry, chain, key);
-	char *slash = strrchr(chain, '/');
-	*slash = '\0';
-	mkdir(chain, 0700);
-	*slash = '/';
-	cert_save(&c, chain, key);
-	cert_free(&c);
-}
-
-/* "00", ... sort before the names that the test asks for: those are left to the first session. */
-static void start_with_directory(struct rig *r)
-{
-	static char path[RIG_PATH];
-	char entry[32];
-
-	rig_init(r);
-	rig_add(r, &(struct cert_spec){.common_name = "default", .alternative = "DNS:mx.test"});
-	for (unsigned i = 0; i < DIRECTORY_EAGER; i++) {
-		snprintf(entry, sizeof(entry), "%02u.test", i);
-		add_to_directory(r, entry, &(struct cert_spec){.common_name = entry});
-	}
-	add_to_directory(r, "lazy.test", &(struct cert_spec){.common_name = "lazy.test"});
-	add_to_directory(r, "*.wild.test", &(struct cert_spec){.common_name = "*.wild.test"});
-	add_to_directory(r, "wrong.test", &(struct cert_spec){.common_name = "right.test"});
-	r->options.tls.directory = rig_path(r, "many", path);
-	r->options.tls_threads = 1;
-	rig_start(r);
-}
-
-static void a_directory_serves_its_first_names_and_the_others_when_asked(void **state)
-{
-	struct rig r;
-
-	start_with_directory(&r);
-	assert_int_equal(atomic_load(&r.m->tls->current)->sets[0]->n_credentials,
-			 1 + DIRECTORY_EAGER);
-	expect_shown(&r, "00.test", "00.test");
-	expect_shown(&r, "63.test", "63.test");
-	expect_shown(&r, "lazy.test", "lazy.test");
-	expect_shown(&r, "a.wild.test", "*.wild.test");
-	expect_shown(&r, "nobody.test", "default");
-	rig_end(&r);
-}
-
-static void a_directory_entry_must_be_a_certificate_for_its_name(void **state)
-{
-	struct rig r;
-
-	start_with_directory(&r);
-	expect_shown(&r, "wrong.test", "default");
-	expect_shown(&r, "right.test", "default");
-	rig_end(&r);
-}
-
-static void a_name_once_missed_is_looked_for_again_after_a_minute(void **state)
-{
-	struct rig r;
-
-	start_with_directory(&r);
-	expect_shown(&r, "later.test", "default");
-	add_to_directory(&r, "later.test", &(struct cert_spec){.common_name = "later.test"});
-	expect_shown(&r, "later.test", "default");
-	tls_refresh(r.m->tls, (int64_t)time(NULL) + 61);
-	expect_shown(&r, "later.test", "later.test");
-	rig_end(&r);
-}
-
-static void made_up_names_push_no_real_one_out(void **state)
-{
-	struct rig r;
-	char name[64];
-
-	start_with_directory(&r);
-	struct tls_thread *t = &r.m->tls->threads[0];
-	const struct context_set *set = atomic_load(&r.m->tls->current)->sets[0];
-	SSL_CTX *x = directory_find(t->directory, set, "lazy.test");
-	assert_non_null(x);
-	for (unsigned i = 0; i < 5000; i++) {
-		snprintf(name, sizeof(name), "made-up-%u.test", i);
-		assert_null(directory_find(t->directory, set, name));
-	}
-	assert_ptr_equal(directory_find(t->directory, set, "lazy.test"), x);
-	rig_end(&r);
-}
-
 static void a_reload_changes_the_certificate_for_new_sessions_only(void **state)
 {
 	struct rig r;
@@ -439,21 +337,6 @@ static void a_reload_with_a_bad_file_changes_nothing(void **state)
 	rig_end(&r);
 }
 
-static void a_lazily_loaded_certificate_is_reloaded_too(void **state)
-{
-	struct rig r;
-	char error[512];
-
-	start_with_directory(&r);
-	expect_shown(&r, "lazy.test", "lazy.test");
-	add_to_directory(&r, "lazy.test",
-			 &(struct cert_spec){.common_name = "new", .alternative = "DNS:lazy.test"});
-	expect_shown(&r, "lazy.test", "lazy.test");
-	assert_int_equal(tls_reload(r.m->tls, &r.options.tls, error, sizeof(error)), 0);
-	expect_shown(&r, "lazy.test", "new");
-	rig_end(&r);
-}
-
 static void the_minimum_version_can_be_raised_by_a_reload(void **state)
 {
 	struct rig r;
@@ -466,6 +349,53 @@ static void the_minimum_version_can_be_raised_by_a_reload(void **state)
 	assert_false(peer_tls(p, TLS1_2_VERSION));
 	p = peer_connect(r.m, MAIL_SUBMISSIONS);
 	assert_true(peer_tls(p, TLS1_3_VERSION));
+	rig_end(&r);
+}
+
+/* The suite or group that a client gets who offers these; "": none. */
+static const char *agreed(struct rig *r, int version, const char *suites, const char *groups,
+			  const char **group)
+{
+	static char name[64];
+	struct peer *p = peer_connect(r->m, MAIL_SUBMISSIONS);
+
+	assert_int_equal(SSL_CTX_set_ciphersuites(r->m->client_context, suites), 1);
+	assert_int_equal(SSL_CTX_set1_groups_list(r->m->client_context, groups), 1);
+	name[0] = '\0';
+	*group = "";
+	if (peer_tls(p, version)) {
+		snprintf(name, sizeof(name), "%s", SSL_get_cipher_name(p->ssl));
+		*group = OBJ_nid2sn(SSL_get_negotiated_group(p->ssl));
+	}
+	peer_free(p);
+	mail_run(r->m, 10000);
+	return name;
+}
+
+static void suites_and_groups_are_those_that_the_operator_has_left(void **state)
+{
+	static const char all[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
+				  "TLS_CHACHA20_POLY1305_SHA256";
+	struct rig r;
+	const char *group;
+	char error[512];
+
+	start_with_names(&r);
+	assert_string_equal(agreed(&r, TLS1_3_VERSION, all, "P-256:X25519", &group),
+			    "TLS_AES_256_GCM_SHA384");
+	assert_string_equal(group, "prime256v1"); /* the client's share is good enough */
+	assert_string_equal(agreed(&r, TLS1_3_VERSION, all, "P-384", &group), "");
+	r.options.tls.suites = 1u << TLS_SUITE_AES_256_GCM;
+	r.options.tls.groups = 1u << TLS_GROUP_P256 | 1u << TLS_GROUP_P384;
+	assert_int_equal(tls_reload(r.m->tls, &r.options.tls, error, sizeof(error)), 0);
+	assert_string_equal(agreed(&r, TLS1_3_VERSION, all, "X25519:P-384", &group),
+			    "TLS_AES_256_GCM_SHA384");
+	assert_string_equal(group, "secp384r1");
+	assert_string_equal(agreed(&r, TLS1_2_VERSION, all, "P-384:P-256", &group),
+			    "ECDHE-ECDSA-AES256-GCM-SHA384");
+	assert_string_equal(agreed(&r, TLS1_3_VERSION, all, "X25519", &group), "");
+	assert_string_equal(
+		agreed(&r, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256", "P-256", &group), "");
 	rig_end(&r);
 }
 
@@ -487,14 +417,10 @@ int main(void)
 		cmocka_unit_test(an_ocsp_response_for_another_certificate_is_refused),
 		cmocka_unit_test(what_is_no_ocsp_response_is_refused),
 		cmocka_unit_test(the_days_left_are_those_of_the_first_to_expire),
-		cmocka_unit_test(a_directory_serves_its_first_names_and_the_others_when_asked),
-		cmocka_unit_test(a_directory_entry_must_be_a_certificate_for_its_name),
-		cmocka_unit_test(a_name_once_missed_is_looked_for_again_after_a_minute),
-		cmocka_unit_test(made_up_names_push_no_real_one_out),
 		cmocka_unit_test(a_reload_changes_the_certificate_for_new_sessions_only),
 		cmocka_unit_test(a_reload_reads_only_what_has_changed),
 		cmocka_unit_test(a_reload_with_a_bad_file_changes_nothing),
-		cmocka_unit_test(a_lazily_loaded_certificate_is_reloaded_too),
+		cmocka_unit_test(suites_and_groups_are_those_that_the_operator_has_left),
 		cmocka_unit_test(the_minimum_version_can_be_raised_by_a_reload),
 	};
 

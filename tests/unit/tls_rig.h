@@ -107,4 +107,15 @@ static inline const char *rig_shown(struct rig *r, const char *name, int version
 	return out;
 }
 
+/* Under both versions. */
+static inline void expect_shown(struct rig *r, const char *asked, const char *common_name)
+{
+	static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+	char shown[128];
+
+	for (unsigned i = 0; i < 2; i++)
+		if (strcmp(rig_shown(r, asked, versions[i], shown), common_name) != 0)
+			fail_msg("asked for %s, got %s", asked != NULL ? asked : "nothing", shown);
+}
+
 #endif

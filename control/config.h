@@ -67,6 +67,7 @@ enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_REQUIRED, CONFIG
 enum config_steering { CONFIG_STEERING_AUTO, CONFIG_STEERING_RSS, CONFIG_STEERING_SOFTWARE };
 enum config_listener_tls { CONFIG_TLS_IMPLICIT, CONFIG_TLS_STARTTLS };
 enum config_tls_minimum { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
+enum config_tls_records { CONFIG_RECORDS_OPENSSL, CONFIG_RECORDS_NATIVE };
 enum config_mechanism {
 	CONFIG_AUTH_PLAIN,
 	CONFIG_AUTH_LOGIN,
@@ -181,7 +182,8 @@ struct config_tls {
 	unsigned certificate_count;
 	char certificate_directory[CONFIG_PATH_BYTES]; /* "": none */
 	enum config_tls_minimum minimum;
-	uint32_t suites, groups; /* bits 1 << enum config_suite, config_group */
+	enum config_tls_records records; /* of sessions that begin from now on */
+	uint32_t suites, groups;         /* bits 1 << enum config_suite, config_group */
 	struct {
 		char secret[CONFIG_PATH_BYTES]; /* "": a random one at each start */
 		uint64_t lifetime_us;

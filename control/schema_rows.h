@@ -25,6 +25,8 @@ extern const struct schema_row schema_auth_rows[];
 extern const struct schema_row schema_class_rows[];
 /* schema_relay.c: `relay` */
 extern const struct schema_row schema_relay_rows[];
+/* schema_tls.c: `tls` */
+extern const struct schema_row schema_tls_rows[];
 
 /* schema_crypto.c: tls.signer, tls.suites, tls.groups */
 extern const struct schema_row schema_signer_rows[];

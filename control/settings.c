@@ -70,6 +70,7 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 		.directory = c->tls.certificate_directory,
 		.directory_entries = directory_entries(c),
 		.minimum_1_3 = c->tls.minimum == CONFIG_TLS_1_3,
+		.native_records = c->tls.records == CONFIG_RECORDS_NATIVE,
 		.suites = masked(c->tls.suites, suites, TLS_SUITES),
 		.groups = masked(c->tls.groups, groups, TLS_GROUPS),
 		.ticket_secret = c->tls.tickets.secret,

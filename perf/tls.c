@@ -2,11 +2,12 @@
  * tls.c - what a handshake costs the gateway beside what it costs libssl alone; what an idle
  * session holds; what a dripped handshake takes from a worker.
  *
- *	build/perf/perf-tls [ROUNDS [IDLE]]
+ *	build/perf/perf-tls [ROUNDS [IDLE [native]]]
  *
  * Both sides of the comparison run in turns in one thread of one process, so that the ratio holds
  * where the numbers do not.  The client's share is never counted.  "thread" is the handshake
- * thread's work, "worker" the worker's: framing, hello, schedule, rings.
+ * thread's work, "worker" the worker's: framing, hello, schedule, rings.  native: with records of
+ * our own after it (tls.records), which the thread prepares.
  */
 #include "perf/tls_bench.h"
 #include "tests/sim/cert.h"
@@ -34,6 +35,8 @@ static const struct {
 /* Of libssl alone: a new object a handshake, as usual; one object cleared again and again; a
  * library context of its own. */
 enum variant { NEW, REUSED, OWN_LIBRARY, VARIANTS };
+
+static bool native;
 
 struct contest {
 	struct bench bench;
@@ -171,6 +174,7 @@ static void open_bench(struct contest *b, enum kind kind, uint32_t sessions)
 	struct tls_config tc = {.certificates = &own,
 				.n_certificates = 1,
 				.max_sessions = sessions + BATCH,
+				.native_records = native,
 				.ca_file = b->chain};
 	bench_open(&b->bench, &tc);
 	b->library = OSSL_LIB_CTX_new();
@@ -252,15 +256,34 @@ static void compare(enum kind kind, unsigned rounds)
 	close_bench(&b);
 }
 
+/* Proportional set size of this process, octets. */
+static uint64_t resident(void)
+{
+	FILE *f = fopen("/proc/self/smaps_rollup", "r");
+	unsigned long kib = 0;
+	char line[200];
+
+	bench_must(f != NULL, "no /proc/self/smaps_rollup");
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "Pss: %lu kB", &kib) == 1)
+			break;
+	fclose(f);
+	return (uint64_t)kib << 10;
+}
+
 static void idle(unsigned n)
 {
-	struct side *s = calloc(n, sizeof(*s));
+	struct side *s = malloc(n * sizeof(*s));
 	struct contest b;
 
+	/* not counted: its pages are there before */
+	memset(s, 1, n * sizeof(*s));
 	open_bench(&b, FULL_ECDSA, n);
-	ours(&b);
-	uint64_t before = tls_memory_used();
+	for (unsigned i = 0; i < 50; i++)
+		ours(&b);
+	uint64_t before = tls_memory_used(), resident_before = resident();
 	for (unsigned i = 0; i < n; i++) {
+		s[i] = (struct side){0};
 		open_side(&b, &s[i]);
 		for (unsigned round = 0; round < 4; round++)
 			bench_turn(&b.bench, &s[i], 1);
@@ -270,10 +293,11 @@ static void idle(unsigned n)
 		SSL_free(s[i].client);
 		pipe_free(&s[i].stream);
 	}
-	printf("\n%u idle sessions: %.0f octets of OpenSSL and %zu of ours each, %zu of chunks in "
-	       "all\n",
+	printf("\n%u idle sessions: %.0f octets of OpenSSL's allocator and %zu of ours each, %zu "
+	       "of "
+	       "chunks in all; PSS %.0f octets each\n",
 	       n, (double)(tls_memory_used() - before) / n, sizeof(struct tls_session),
-	       chunk_pool_used(b.bench.shard.chunks));
+	       chunk_pool_used(b.bench.shard.chunks), (double)(resident() - resident_before) / n);
 	for (unsigned i = 0; i < n; i++) {
 		s[i].client = NULL;
 		bench_close_side(&b.bench, &s[i]);
@@ -319,6 +343,7 @@ int main(int argc, char **argv)
 	unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 60;
 	unsigned n = argc > 2 ? (unsigned)atoi(argv[2]) : 10000;
 
+	native = argc > 3 && strcmp(argv[3], "native") == 0;
 	bench_must(tls_memory_init(), "OpenSSL was used before its allocator could be set");
 	bench_must(rounds > 1 && rounds <= 10000 && n > 0 && n <= 100000,
 		   "ROUNDS 2..10000, IDLE..100000");

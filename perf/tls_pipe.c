@@ -35,6 +35,24 @@ size_t stream_peek(struct stream *s, const uint8_t **p)
 	return s->in.end - s->in.start;
 }
 
+size_t stream_unread(struct stream *s, size_t at, uint8_t **p)
+{
+	size_t n = s->in.end - s->in.start;
+
+	*p = s->in.data + s->in.start + at;
+	return at < n ? n - at : 0;
+}
+
+size_t stream_promised(const struct stream *s)
+{
+	return PIPE_BYTES - s->in.start;
+}
+
+void stream_consume(struct stream *s, size_t n)
+{
+	s->in.start += n;
+}
+
 size_t stream_readable(const struct stream *s)
 {
 	return s->in.end - s->in.start;

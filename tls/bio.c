@@ -48,6 +48,7 @@ static int bio_write(BIO *b, const char *data, int n)
 		took = c->size - c->end < (uint32_t)n ? c->size - c->end : (uint32_t)n;
 		memcpy(c->data + c->end, data, took);
 		c->end += (uint32_t)took;
+		takeover_sent(s, (const uint8_t *)data, took);
 	}
 	if (took > 0)
 		return (int)took;

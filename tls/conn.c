@@ -2,7 +2,7 @@
 #include "tls/conn.h"
 
 #include "base/log.h"
-#include "tls/internal.h"
+#include "tls/native.h"
 
 #include <assert.h>
 #include <openssl/err.h>
@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum {
-	RECORD_OVERHEAD = 64, /* header, tag, content type, explicit nonce */
 	LARGEST_RECORD = 16384,
 };
 
@@ -46,12 +45,29 @@ void conn_stream_readable(struct stream *stream, void *user)
 		c->events->readable(c);
 }
 
+/* A record of ours that waited goes first; and who waits to write a session that has failed
+ * meanwhile finds that out by reading. */
+static void record_writable(struct conn *c)
+{
+	struct tls_session *s = c->tls;
+
+	if (s != NULL && s->records != NULL) {
+		if (s->records->failed) {
+			c->events->readable(c);
+			return;
+		}
+		if (!native_flush(s))
+			return;
+	}
+	c->events->writable(c);
+}
+
 void conn_stream_writable(struct stream *stream, void *user)
 {
 	struct conn *c = user;
 
 	if (!c->securing)
-		c->events->writable(c);
+		record_writable(c);
 	else if (!c->tls->in_flight)
 		handshake_output(c->tls);
 }
@@ -86,10 +102,8 @@ static size_t tls_read(struct conn *c, void *buf, size_t cap)
 
 	ERR_clear_error();
 	int rc = SSL_read_ex(s->ssl, buf, cap, &got);
-	if (s->in != NULL && s->in->start == s->in->end) {
-		chunk_free(s->worker->shard->chunks, s->in);
-		s->in = NULL;
-	}
+	if (s->in != NULL && s->in->start == s->in->end)
+		session_free_in(s);
 	if (rc == 1)
 		return got;
 	int why = SSL_get_error(s->ssl, rc);
@@ -107,7 +121,9 @@ size_t conn_read(struct conn *c, void *buf, size_t cap)
 {
 	if (c->stream == NULL || c->securing || c->tls_eof)
 		return 0;
-	return c->tls != NULL ? tls_read(c, buf, cap) : stream_read(c->stream, buf, cap);
+	if (c->tls == NULL)
+		return stream_read(c->stream, buf, cap);
+	return c->tls->records != NULL ? native_read(c, buf, cap) : tls_read(c, buf, cap);
 }
 
 bool conn_eof(const struct conn *c)
@@ -152,12 +168,15 @@ size_t conn_write(struct conn *c, const void *data, size_t n, bool more)
 		return 0;
 	if (c->tls == NULL)
 		return stream_write(c->stream, data, n, more ? STREAM_MORE : 0);
-	return tls_write(c, data, n);
+	return c->tls->records != NULL ? native_write(c, data, n) : tls_write(c, data, n);
 }
 
 bool conn_drained(const struct conn *c)
 {
-	return c->stream == NULL || stream_unacked(c->stream) == 0;
+	if (c->stream == NULL)
+		return true;
+	return stream_unacked(c->stream) == 0 &&
+	       (c->tls == NULL || c->tls->records == NULL || c->tls->records->parked == NULL);
 }
 
 void conn_close(struct conn *c)
@@ -167,7 +186,11 @@ void conn_close(struct conn *c)
 	if (s == NULL)
 		return;
 	if (c->tls != NULL) {
-		if (!c->securing) {
+		if (c->securing) {
+			/* nothing to take leave of */
+		} else if (c->tls->records != NULL) {
+			native_close(c);
+		} else {
 			ERR_clear_error();
 			SSL_shutdown(c->tls->ssl);
 		}

@@ -43,6 +43,11 @@
 	X(tls, renegotiation_floods, "sessions", "sessions dropped: renegotiation tried again")  \
 	X(tls, alert_floods, "sessions", "sessions dropped: a row of warning alerts")            \
 	X(tls, empty_record_floods, "sessions", "sessions dropped: a row of empty records")      \
+	X(tls, records_native, "sessions", "handshakes after which the records became ours")     \
+	X(tls, records_kept, "sessions",                                                         \
+	  "of those that should (tls.records: native), the ones that stayed with OpenSSL")       \
+	X(tls, key_updates_sent, "updates", "keys of ours changed because their time had come")  \
+	X(tls, keys_worn, "sessions", "sessions ended: their keys had served for too much")      \
 	X(tls, sessions, "sessions", "TLS objects in existence")
 
 COUNTER_ENUM(tls, TLS_COUNTERS)

@@ -10,7 +10,7 @@ enum {
 	RENEGOTIATIONS = 3,      /* hellos refused under TLS 1.2 (CVE-2011-1473) */
 };
 
-static void key_update(struct tls_session *s)
+void guard_key_update(struct tls_session *s)
 {
 	uint64_t now_us = s->worker->shard->now_us;
 
@@ -22,7 +22,7 @@ static void key_update(struct tls_session *s)
 	s->key_update_us = now_us;
 }
 
-static void renegotiation(struct tls_session *s)
+void guard_renegotiation(struct tls_session *s)
 {
 	if (++s->renegotiations < RENEGOTIATIONS)
 		return;
@@ -38,12 +38,16 @@ static void on_message(int sent, int version, int type, const void *data, size_t
 	struct tls_session *s = arg;
 	const unsigned char *message = data;
 
+	if (type == SSL3_RT_HEADER && n >= RECORD_HEADER)
+		takeover_header(s, sent, message);
+	if (type == SSL3_RT_HANDSHAKE && n > 0 && message[0] == SSL3_MT_FINISHED)
+		takeover_listen(s, true);
 	if (sent || type != SSL3_RT_HANDSHAKE || n == 0 || s->step != STEP_DONE)
 		return;
 	if (message[0] == SSL3_MT_KEY_UPDATE)
-		key_update(s);
+		guard_key_update(s);
 	else if (message[0] == SSL3_MT_CLIENT_HELLO || message[0] == SSL3_MT_HELLO_REQUEST)
-		renegotiation(s);
+		guard_renegotiation(s);
 }
 
 void guard_install(SSL *ssl, struct tls_session *s)

@@ -27,11 +27,15 @@ struct tls_worker *tls_worker_create(struct tls *t, struct shard *shard)
 	w->networks = budget_create();
 	w->names = budget_create();
 	w->scratch = malloc(HELLO_BYTES + 4);
+	w->engine = aead_engine_create(true);
+	w->sealed = OPENSSL_malloc(AEAD_PLAIN + AEAD_OVERHEAD);
+	w->record_limit = AEAD_GCM_RECORDS;
 	for (unsigned i = 0; i < MAX_WORKERS && w->slot == NULL; i++)
 		if (t->workers[i] == NULL)
 			w->slot = &t->workers[i];
 	if (w->sessions == NULL || w->back == NULL || w->slot == NULL || w->schedule == NULL ||
-	    w->networks == NULL || w->names == NULL || w->scratch == NULL) {
+	    w->networks == NULL || w->names == NULL || w->scratch == NULL || w->engine == NULL ||
+	    w->sealed == NULL) {
 		w->slot = NULL;
 		tls_worker_destroy(w);
 		return NULL;
@@ -39,6 +43,23 @@ struct tls_worker *tls_worker_create(struct tls *t, struct shard *shard)
 	*w->slot = w;
 	w->state = state_adopt(t, &w->seen);
 	return w;
+}
+
+static void session_drop_secrets(struct tls_session *s)
+{
+	takeover_drop(s);
+	native_drop(s);
+	session_drop_facts(s);
+}
+
+void session_free_in(struct tls_session *s)
+{
+	if (s->in_private)
+		OPENSSL_clear_free(s->in, sizeof(*s->in) + s->in->size);
+	else if (s->in != NULL)
+		chunk_free(s->worker->shard->chunks, s->in);
+	s->in = NULL;
+	s->in_private = false;
 }
 
 /* After tls_stop(): what was in flight is nobody else's any more. */
@@ -51,7 +72,7 @@ void tls_worker_destroy(struct tls_worker *w)
 		if (s == NULL)
 			continue;
 		session_free_ssl(s);
-		session_drop_facts(s);
+		session_drop_secrets(s);
 	}
 	if (w->slot != NULL)
 		*w->slot = NULL;
@@ -59,6 +80,8 @@ void tls_worker_destroy(struct tls_worker *w)
 	budget_destroy(w->networks);
 	budget_destroy(w->names);
 	free(w->scratch);
+	aead_engine_destroy(w->engine);
+	OPENSSL_free(w->sealed);
 	slab_destroy(w->sessions);
 	ring_destroy(w->back);
 	free(w);
@@ -88,9 +111,9 @@ static void session_release(struct tls_session *s)
 {
 	struct tls_worker *w = s->worker;
 
-	chunk_free_list(w->shard->chunks, s->in);
+	session_free_in(s);
 	chunk_free_list(w->shard->chunks, s->out);
-	session_drop_facts(s);
+	session_drop_secrets(s);
 	slab_free(w->sessions, s->handle);
 	counter_set(&w->counters[tls_sessions], slab_used(w->sessions));
 }
@@ -457,6 +480,10 @@ static void handshake_done(struct tls_session *s)
 		if (s->version == TLS1_2_VERSION)
 			tls_count(w, tls_handshakes_1_2);
 	}
+	if (s->records != NULL)
+		tls_count(w, tls_records_native);
+	else if (s->kept)
+		tls_count(w, tls_records_kept);
 	c->events->secured(c);
 }
 
@@ -539,10 +566,8 @@ void session_returned(struct tls_session *s)
 	schedule_returned(s);
 	session_count_notes(s);
 	/* a client may take its time now: it holds no more than it must */
-	if (s->in != NULL && s->in->start == s->in->end) {
-		chunk_free(s->worker->shard->chunks, s->in);
-		s->in = NULL;
-	}
+	if (s->in != NULL && s->in->start == s->in->end)
+		session_free_in(s);
 	if (s->job == JOB_FREE)
 		session_release(s);
 	else if (s->conn == NULL)

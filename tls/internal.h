@@ -5,6 +5,7 @@
 #include "base/ring.h"
 #include "base/siphash.h"
 #include "base/slab.h"
+#include "tls/aead.h"
 #include "tls/budget.h"
 #include "tls/conn.h"
 #include "tls/credential.h"
@@ -24,6 +25,7 @@ enum {
 	HANDSHAKE_BYTES = 20000,         /* most that an unauthenticated peer may have us hold */
 	SERVER_HANDSHAKE_BYTES = 131072, /* of a next hop: long certificate chains exist */
 	RECORD_HEADER = 5,
+	RECORD_OVERHEAD = 64, /* no record adds more to its content, OpenSSL's included */
 };
 
 /* What a step found; the worker counts it when the session comes back. */
@@ -50,8 +52,9 @@ enum step { STEP_MORE, STEP_DONE, STEP_FAILED, STEP_SIGNING };
 
 /* One TLS object with the bytes that travel with it.  An idle session needs the first lines. */
 struct tls_session {
-	SSL *ssl;
-	struct conn *conn; /* worker only; NULL: its connection has gone */
+	SSL *ssl;                /* NULL: not begun, or taken over */
+	struct records *records; /* native.c; NULL: OpenSSL reads and writes */
+	struct conn *conn;       /* worker only; NULL: its connection has gone */
 	struct tls_worker *worker;
 	handle_t handle;          /* in worker->sessions */
 	struct chunk *in, *out;   /* handshake bytes; `in` also holds what follows Finished */
@@ -65,14 +68,17 @@ struct tls_session {
 	uint8_t thread; /* whose contexts the SSL comes from */
 	uint8_t job;    /* enum job */
 	uint8_t key_updates, renegotiations;
-	bool in_flight; /* belongs to the handshake thread */
-	bool blocked;   /* worker: SSL_write waits for room */
-	bool detached;  /* BIO works on the chunks, not on the stream */
-	bool hostile;   /* nothing more is read */
+	bool in_flight;  /* belongs to the handshake thread */
+	bool blocked;    /* worker: SSL_write waits for room */
+	bool detached;   /* BIO works on the chunks, not on the stream */
+	bool hostile;    /* nothing more is read */
+	bool in_private; /* `in` is OpenSSL's memory, not a chunk of the pool */
 	bool resumed;
+	bool kept;   /* was to be taken over, but OpenSSL has it */
 	bool verify; /* client */
 
 	/* of the handshake */
+	struct takeover *takeover;    /* NULL: the records stay with OpenSSL */
 	struct context_set *contexts; /* server: whose contexts ssl uses */
 	const char *failure;          /* why, for the log */
 	struct list queued, aged;     /* schedule.c, while waiting */
@@ -114,7 +120,7 @@ struct tls_state {
 	struct context_set *sets[MAX_THREADS];
 	struct tickets *tickets;
 	struct tls_budget budget;
-	bool channel_bindings;
+	bool channel_bindings, native_records;
 	struct tls_state *next; /* in tls->retired */
 };
 
@@ -128,6 +134,7 @@ struct tls_thread {
 	OSSL_LIB_CTX *lib;
 	SSL_CTX *client;
 	EVP_CIPHER *ticket_cipher;
+	struct aead_engine *engine;     /* makes keys */
 	struct tls_state *_Atomic seen; /* state_adopt() */
 	struct tls_state *state;        /* the same, for this thread */
 	struct directory *directory;    /* certificates that it has loaded itself */
@@ -172,6 +179,9 @@ struct tls_worker {
 	struct schedule *schedule;
 	struct budget *networks, *names;
 	uint8_t *scratch; /* HELLO_BYTES + 4 */
+	struct aead_engine *engine;
+	uint8_t *sealed;       /* AEAD_PLAIN + AEAD_OVERHEAD: one record on its way to a stream */
+	uint64_t record_limit; /* records under one AES-GCM key; less in tests */
 	struct tls_cost costs[TLS_KINDS];
 	uint64_t counters[tls_counter_count];
 };
@@ -253,8 +263,30 @@ unsigned schedule_waiting(const struct schedule *q);
 uint64_t schedule_network(const struct schedule *q, const struct ip_addr *peer, unsigned octets4);
 uint64_t schedule_name(const struct schedule *q, const uint8_t *name, size_t n);
 
+/* takeover.c: on the handshake thread.  begin() before the first step, if the state says so;
+ * listen() at each step, and when a Finished goes by; sent() and header() follow what OpenSSL
+ * writes and reads; finish() at the end: if s->records has the keys then, the SSL object is gone.
+ * drop() at any end, on any thread. */
+void takeover_begin(struct tls_session *s);
+void takeover_listen(struct tls_session *s, bool finished);
+void takeover_sent(struct tls_session *s, const uint8_t *data, size_t n);
+void takeover_header(struct tls_session *s, bool sent, const uint8_t *header);
+void takeover_finish(struct tls_thread *t, struct tls_session *s);
+void takeover_drop(struct tls_session *s);
+
+/* native.c: records of sessions that were taken over, on the worker; as conn.h says */
+size_t native_read(struct conn *c, void *buf, size_t cap);
+size_t native_write(struct conn *c, const uint8_t *data, size_t n);
+/* Room again.  false: what waits still waits. */
+bool native_flush(struct tls_session *s);
+void native_close(struct conn *c);
+void native_drop(struct tls_session *s);
+
 /* guard.c: watches what a peer makes OpenSSL do */
 void guard_install(SSL *ssl, struct tls_session *s);
+/* One more; at the limit the session becomes hostile and has a note. */
+void guard_key_update(struct tls_session *s);
+void guard_renegotiation(struct tls_session *s);
 /* The note for OpenSSL's own limits; 0: another error. */
 uint32_t session_flood_note(unsigned long error);
 
@@ -275,6 +307,8 @@ void session_count_notes(struct tls_session *s);
 /* The stream has something new, or room again. */
 void handshake_input(struct conn *c);
 void handshake_output(struct tls_session *s);
+/* Frees `in`, wherever it comes from. */
+void session_free_in(struct tls_session *s);
 /* Gives the object to its thread to be freed. */
 void session_dispose(struct tls_session *s);
 

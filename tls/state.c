@@ -238,6 +238,7 @@ int state_build(struct tls *t, const struct tls_config *config, char *error, siz
 	if (rc == 0) {
 		make_budget(s, &c.budget);
 		s->channel_bindings = c.channel_bindings;
+		s->native_records = c.native_records;
 	}
 	if (rc == 0) {
 		keep(t, &c, &secret);
@@ -323,6 +324,7 @@ static void turn_epoch(struct tls *t, int64_t wall_s)
 	s->tickets = next;
 	s->budget = before->budget;
 	s->channel_bindings = before->channel_bindings;
+	s->native_records = before->native_records;
 	publish(t, s);
 }
 

@@ -23,6 +23,8 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 	BIO *b = BIO_new(t->tls->bio);
 	struct context_set *contexts = t->state->sets[t->index];
 
+	if (t->state->native_records)
+		takeover_begin(s);
 	s->ssl = SSL_new(s->job == JOB_CONNECT ? t->client : contexts->context[0]);
 	if (b == NULL || s->ssl == NULL) {
 		BIO_free(b);
@@ -97,6 +99,7 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 		s->step = STEP_FAILED;
 		return;
 	}
+	takeover_listen(s, false);
 	signer_enter(t->signer, s);
 	int rc = SSL_do_handshake(s->ssl);
 	signer_leave();
@@ -104,6 +107,7 @@ void session_step(struct tls_thread *t, struct tls_session *s)
 		/* records are read and written on the worker, without jobs */
 		SSL_clear_mode(s->ssl, SSL_MODE_ASYNC);
 		session_take_facts(s, t->state->channel_bindings);
+		takeover_finish(t, s);
 		s->step = STEP_DONE;
 		return;
 	}
@@ -222,7 +226,8 @@ static int thread_open(struct tls *t, unsigned index, const struct tls_config *c
 		return -ENOMEM;
 	h->ticket_cipher = EVP_CIPHER_fetch(h->lib, "AES-256-CBC", NULL);
 	h->directory = directory_create(&key, h, c->directory_entries);
-	if (h->ticket_cipher == NULL || h->directory == NULL)
+	h->engine = aead_engine_create(false);
+	if (h->ticket_cipher == NULL || h->directory == NULL || h->engine == NULL)
 		return -ENOMEM;
 	if (c->signer != NULL && c->signer[0] != '\0') {
 		h->signer = signer_create(c->signer);
@@ -291,6 +296,7 @@ void tls_close(struct tls *t)
 	for (unsigned i = 0; i < t->n_threads; i++) {
 		struct tls_thread *h = &t->threads[i];
 		directory_free(h->directory);
+		aead_engine_destroy(h->engine);
 		SSL_CTX_free(h->client);
 		EVP_CIPHER_free(h->ticket_cipher);
 		OSSL_LIB_CTX_free(h->lib);

@@ -61,6 +61,7 @@ struct tls_config {
 	const char *signer;    /* socket of postern-signer, which has the keys; NULL or "": none */
 	const char *ca_file;   /* verifies next hops; NULL: the system's store */
 	uint32_t max_sessions; /* TLS objects, all workers */
+	bool native_records;   /* after the handshake they are ours (native.c), not OpenSSL's */
 	bool channel_bindings; /* take them at the end of each handshake: 3 us and 100 octets */
 };
 

@@ -237,6 +237,30 @@ size_t receive_peek(const struct stream *s, const uint8_t **p)
 	return u32_min(unread, span() - at);
 }
 
+size_t receive_at(const struct stream *s, size_t at, uint8_t **p)
+{
+	uint32_t unread = receive_unread(s);
+
+	if (at >= unread)
+		return 0;
+	uint32_t seq = s->rcv_read + (uint32_t)at;
+	struct chunk *c = s->active->rcv_head;
+	/* in order there is no gap between chunks */
+	while (seq_ge(seq, c->spare + span()))
+		c = c->next;
+	*p = c->data + (seq - c->spare);
+	return u32_min(unread - (uint32_t)at, span() - (seq - c->spare));
+}
+
+size_t receive_promised(const struct stream *s)
+{
+	uint32_t unread = receive_unread(s);
+
+	if ((s->flags & F_FIN_RECEIVED) != 0 || seq_lt(s->rcv_right, s->rcv_read + unread))
+		return unread;
+	return s->rcv_right - s->rcv_read;
+}
+
 static void drop_chunks(struct stream *s)
 {
 	struct active *a = s->active;

@@ -27,6 +27,8 @@ void receive_note_duplicate(struct stream *s, uint32_t from, uint32_t to);
 bool receive_fin(struct stream *s, uint32_t seq);
 
 size_t receive_peek(const struct stream *s, const uint8_t **p);
+size_t receive_at(const struct stream *s, size_t at, uint8_t **p);
+size_t receive_promised(const struct stream *s);
 void receive_consume(struct stream *s, size_t n);
 /* Drops everything; later data is acknowledged and not kept. */
 void receive_clear(struct stream *s);

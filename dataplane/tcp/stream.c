@@ -24,6 +24,16 @@ size_t stream_peek(struct stream *s, const uint8_t **p)
 	return receive_peek(s, p);
 }
 
+size_t stream_unread(struct stream *s, size_t at, uint8_t **p)
+{
+	return receive_at(s, at, p);
+}
+
+size_t stream_promised(const struct stream *s)
+{
+	return receive_promised(s);
+}
+
 void stream_consume(struct stream *s, size_t n)
 {
 	receive_consume(s, n);

@@ -53,6 +53,12 @@ void *stream_user(const struct stream *s);
 /* First contiguous unread bytes; *p stays valid until the next stream_consume() or event.
  * 0 when none. */
 size_t stream_peek(struct stream *s, const uint8_t **p);
+/* Contiguous unread bytes from the one `at` bytes behind the first; valid as above.  They may be
+ * changed in place.  0: there are none. */
+size_t stream_unread(struct stream *s, size_t at, uint8_t **p);
+/* Bytes from the first unread one up to the edge of the window, or to the peer's FIN: so many can
+ * be unread without anything being consumed, whatever memory is like. */
+size_t stream_promised(const struct stream *s);
 /* Consumes n bytes of what stream_peek() showed or of what follows; opens the window. */
 void stream_consume(struct stream *s, size_t n);
 /* All unread bytes. */

@@ -142,13 +142,17 @@ def make_rsa(lab):
         "-addext", "subjectAltName=DNS:submit.example.net")
 
 
+def prepare(lab):
+    make_ocsp(lab)
+    make_rsa(lab)
+    lab.config["tls"]["certificates"][0]["ocsp"] = lab.path("ocsp.der")
+    lab.config["tls"]["certificates"].append(
+        {"chain": lab.path("rsa.pem"), "key": lab.path("rsa.key")})
+
+
 if __name__ == "__main__":
     with Lab(workers=[min(1, os.cpu_count() - 1)]) as the_lab:
-        make_ocsp(the_lab)
-        make_rsa(the_lab)
-        the_lab.config["tls"]["certificates"][0]["ocsp"] = the_lab.path("ocsp.der")
-        the_lab.config["tls"]["certificates"].append(
-            {"chain": the_lab.path("rsa.pem"), "key": the_lab.path("rsa.key")})
+        prepare(the_lab)
         the_lab.write_config()
         the_lab.start()
         sys.exit(main(__name__, the_lab))

@@ -330,6 +330,7 @@ static void a_comparison_names_every_key_that_differs_and_whether_it_reloads(voi
 	} rows[] = {
 		{"key: /etc/postern/key.pem", "key: /other", "+tls.certificates[0].key "},
 		{"minimum: \"1.3\"", "minimum: \"1.2\"", "+tls.minimum "},
+		{"minimum: \"1.3\"", "records: native\n  minimum: \"1.3\"", "+tls.records "},
 		{"http: 127.0.0.1:9587", "http: 127.0.0.1:9588", "-control.http "},
 		{"port: 2525", "port: 2526", "+relay.pools[0].next_hops[1].port "},
 		{"[LOGIN]", "[PLAIN]", "+auth.mechanisms "},

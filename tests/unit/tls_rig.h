@@ -60,6 +60,25 @@ static inline void rig_start(struct rig *r)
 	r->m = mail_create(&r->options);
 }
 
+/* A gateway whose records are ours after the handshake, or OpenSSL's. */
+static inline struct mail *rig_records(bool native)
+{
+	struct mail_options o;
+
+	mail_options_default(&o);
+	o.tls.native_records = native;
+	return mail_create(&o);
+}
+
+static inline struct peer *rig_greeted(struct mail *m, int version)
+{
+	struct peer *p = peer_connect(m, MAIL_SUBMISSIONS);
+
+	assert_true(peer_tls(p, version));
+	peer_expect(p, "220");
+	return p;
+}
+
 static inline int rig_remove(const char *path, const struct stat *st, int type, struct FTW *f)
 {
 	return remove(path);

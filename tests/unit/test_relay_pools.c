@@ -332,6 +332,34 @@ static void a_hop_taken_away_ends_what_it_has_begun(void **state)
 	bench_end(&b);
 }
 
+static void a_message_is_given_up_by_the_times_of_its_own_pool(void **state)
+{
+	struct mail_options o = two_pools();
+
+	o.relay.pools[0].give_up_us = hour_us;
+	struct bench b = bench_with(&o);
+	struct relay_config c = o.relay;
+	addresses(b.m, &c);
+	submit(&b, "<alice@x.y>", "<b@partner.test>", TEXT);
+	b.m->tick_us = MAIL_SECOND;
+	mail_run(b.m, 2 * hour_us);
+	/* while nobody has looked where it goes, no other pool's time ends it */
+	mail_restart_relay(b.m, DISK_DROP_ALL);
+	mail_run(b.m, 2 * hour_us);
+	assert_int_equal(relay_queued(b.m->relay), 1);
+	snprintf(c.routes[1].match, sizeof(c.routes[1].match), "*.partners.test");
+	relay_worker_configure(b.m->relay, &c);
+	mail_run(b.m, 2 * hour_us);
+	assert_int_equal(relay_queued(b.m->relay), 1);
+	assert_int_equal(count(&b, relay_expired), 0);
+	struct next_hop *partner = hop_create(b.m, SECOND_POOL);
+	assert_true(drained(&b, 3 * hour_us));
+	assert_int_equal(partner->n_mails, 1);
+	assert_int_equal(b.h->n_mails, 0);
+	hop_free(partner);
+	bench_end(&b);
+}
+
 /* base64 of NUL alice NUL secret */
 #define LOGIN "AUTH PLAIN AGFsaWNlAHNlY3JldA=="
 
@@ -449,6 +477,7 @@ int main(void)
 		cmocka_unit_test(a_hop_that_breaks_off_every_message_is_left_alone),
 		cmocka_unit_test(a_reload_moves_what_waits_to_the_hops_of_now),
 		cmocka_unit_test(a_hop_taken_away_ends_what_it_has_begun),
+		cmocka_unit_test(a_message_is_given_up_by_the_times_of_its_own_pool),
 		cmocka_unit_test(tls_may_begin_with_the_first_octet),
 		cmocka_unit_test(it_logs_in_where_that_is_configured),
 		cmocka_unit_test(a_login_that_fails_closes_the_hop_for_a_while),

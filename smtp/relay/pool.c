@@ -83,6 +83,24 @@ static struct pool *pool_named(struct pool *const *pools, unsigned n, const char
 	return NULL;
 }
 
+/* A hop that is there twice, by two names of one address perhaps, is one. */
+static void drop_twins(struct relay_pool *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n_hops; i++) {
+		unsigned k = 0;
+		while (k < n && !same_hop(&c->hops[k], &c->hops[i]))
+			k++;
+		if (k < n)
+			continue;
+		if (n != i)
+			c->hops[n] = c->hops[i];
+		n++;
+	}
+	c->n_hops = n;
+}
+
 /* A pool of the new configuration with only those hops that before has not; NULL: no memory. */
 static struct pool *pool_draft(const struct relay_pool *c, const struct pool *before)
 {
@@ -91,10 +109,11 @@ static struct pool *pool_draft(const struct relay_pool *c, const struct pool *be
 	if (p == NULL)
 		return NULL;
 	p->config = *c;
+	drop_twins(&p->config);
 	for (unsigned i = 0; i < PRIORITIES; i++)
 		list_init(&p->ready.list[i]);
-	for (p->n_hops = 0; p->n_hops < c->n_hops; p->n_hops++) {
-		const struct relay_hop *config = &c->hops[p->n_hops];
+	for (p->n_hops = 0; p->n_hops < p->config.n_hops; p->n_hops++) {
+		const struct relay_hop *config = &p->config.hops[p->n_hops];
 		if (hop_of(before, config) != NULL)
 			continue;
 		p->hops[p->n_hops] = hop_create(config);
@@ -169,7 +188,7 @@ int pools_update(struct relay_worker *w, const struct relay_config *c)
 	for (unsigned i = 0; i < c->n_pools; i++) {
 		const struct pool *old = pool_named(w->pools, n_before, c->pools[i].name);
 		fresh[i] = pool_draft(&c->pools[i], old);
-		whole = whole && fresh[i] != NULL && fresh[i]->n_hops == c->pools[i].n_hops;
+		whole = whole && fresh[i] != NULL && fresh[i]->n_hops == fresh[i]->config.n_hops;
 	}
 	if (!whole) {
 		for (unsigned i = 0; i < c->n_pools; i++)

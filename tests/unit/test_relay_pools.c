@@ -360,6 +360,28 @@ static void a_message_is_given_up_by_the_times_of_its_own_pool(void **state)
 	bench_end(&b);
 }
 
+/* Two names may have the same address. */
+static void a_hop_that_is_there_twice_is_one(void **state)
+{
+	struct mail_options o = two_hops(0, 1);
+
+	o.relay.pools[0].hops[1].port = MAIL_HOP;
+	struct bench b = bench_with(&o);
+	struct relay_config c = o.relay;
+	addresses(b.m, &c);
+	for (unsigned i = 0; i < 3; i++) {
+		relay_worker_configure(b.m->relay, &c);
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+		assert_true(drained(&b, MINUTE));
+	}
+	c.pools[0].n_hops = 1;
+	c.pools[0].hops[0].port = MAIL_HOP + 1;
+	relay_worker_configure(b.m->relay, &c);
+	mail_run(b.m, MINUTE);
+	assert_int_equal(b.h->n_mails, 3);
+	bench_end(&b);
+}
+
 /* base64 of NUL alice NUL secret */
 #define LOGIN "AUTH PLAIN AGFsaWNlAHNlY3JldA=="
 
@@ -478,6 +500,7 @@ int main(void)
 		cmocka_unit_test(a_reload_moves_what_waits_to_the_hops_of_now),
 		cmocka_unit_test(a_hop_taken_away_ends_what_it_has_begun),
 		cmocka_unit_test(a_message_is_given_up_by_the_times_of_its_own_pool),
+		cmocka_unit_test(a_hop_that_is_there_twice_is_one),
 		cmocka_unit_test(tls_may_begin_with_the_first_octet),
 		cmocka_unit_test(it_logs_in_where_that_is_configured),
 		cmocka_unit_test(a_login_that_fails_closes_the_hop_for_a_while),

@@ -283,6 +283,8 @@ void pool_dispatch(struct relay_worker *w, struct pool *p);
 void hop_failed(struct hop *h, struct relay_worker *w, const char *why);
 /* An attempt ended with its connection; too many in a row open the circuit as well: true. */
 bool hop_interrupted(struct hop *h, struct relay_worker *w, const char *why);
+/* An attempt ended and its connection lives: that ends the row, and closes the circuit. */
+void hop_answered(struct hop *h);
 
 /* delivery.c */
 void delivery_begin(struct message *m, struct client *c);

@@ -382,6 +382,30 @@ static void a_hop_that_is_there_twice_is_one(void **state)
 	bench_end(&b);
 }
 
+static void a_hop_that_broke_off_messages_is_whole_again_with_the_first_it_takes(void **state)
+{
+	struct mail_options o;
+
+	mail_options_default(&o);
+	o.relay.pools[0].connections = 4;
+	struct bench b = bench_with(&o);
+	hop_rule(b.h,
+		 (struct hop_rule){.stage = HOP_DATA, .reply = "", .times = 4, .after = HOP_RESET});
+	submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+	assert_true(drained(&b, 10ull * MINUTE));
+	assert_int_equal(count(&b, relay_circuits_opened), 1);
+	/* no connection is left, and no time of grace is waited for */
+	hop_rule(b.h, (struct hop_rule){.stage = HOP_MAIL, .reply = "", .times = 1});
+	unsigned before = b.h->connections;
+	for (unsigned i = 0; i < 6; i++)
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+	mail_run(b.m, 5 * MAIL_SECOND);
+	assert_true(b.h->connections > before);
+	assert_int_equal(b.h->n_mails, 6);
+	assert_true(drained(&b, 10ull * MINUTE));
+	bench_end(&b);
+}
+
 /* base64 of NUL alice NUL secret */
 #define LOGIN "AUTH PLAIN AGFsaWNlAHNlY3JldA=="
 
@@ -501,6 +525,8 @@ int main(void)
 		cmocka_unit_test(a_hop_taken_away_ends_what_it_has_begun),
 		cmocka_unit_test(a_message_is_given_up_by_the_times_of_its_own_pool),
 		cmocka_unit_test(a_hop_that_is_there_twice_is_one),
+		cmocka_unit_test(
+			a_hop_that_broke_off_messages_is_whole_again_with_the_first_it_takes),
 		cmocka_unit_test(tls_may_begin_with_the_first_octet),
 		cmocka_unit_test(it_logs_in_where_that_is_configured),
 		cmocka_unit_test(a_login_that_fails_closes_the_hop_for_a_while),

@@ -162,6 +162,26 @@ static bool same_pools(const struct relay_worker *w, const struct relay_config *
 	return true;
 }
 
+/* What waits may keep its timers. */
+static bool same_times(const struct relay_worker *w, const struct relay_config *c)
+{
+	for (unsigned i = 0; i < c->n_pools; i++) {
+		const struct relay_pool *p = &w->pools[i]->config;
+		if (p->give_up_us != c->pools[i].give_up_us ||
+		    p->notice_us != c->pools[i].notice_us)
+			return false;
+	}
+	return true;
+}
+
+/* Whatever the length of the queue: new addresses of hops come as often as name servers like. */
+static void wait_on(struct pool *p, struct pool *before)
+{
+	for (unsigned i = 0; i < PRIORITIES; i++)
+		list_splice_back(&p->ready.list[i], &before->ready.list[i]);
+	p->ready.n = before->ready.n;
+}
+
 /* Those that wait stand in lists of pools that go. */
 static void wait_again(struct relay_worker *w, bool reroute)
 {
@@ -183,7 +203,7 @@ int pools_update(struct relay_worker *w, const struct relay_config *c)
 {
 	struct pool *fresh[RELAY_POOLS], *before[RELAY_POOLS];
 	unsigned n_before = w->n_pools;
-	bool same = same_pools(w, c), whole = true;
+	bool same = same_pools(w, c), keep = same && same_times(w, c), whole = true;
 
 	for (unsigned i = 0; i < c->n_pools; i++) {
 		const struct pool *old = pool_named(w->pools, n_before, c->pools[i].name);
@@ -209,7 +229,10 @@ int pools_update(struct relay_worker *w, const struct relay_config *c)
 	w->n_pools = c->n_pools;
 	w->n_routes = c->n_routes;
 	snprintf(w->hostname, sizeof(w->hostname), "%s", c->hostname);
-	wait_again(w, !same);
+	for (unsigned i = 0; keep && i < n_before; i++)
+		wait_on(fresh[i], before[i]);
+	if (!keep)
+		wait_again(w, !same);
 	for (unsigned i = 0; i < n_before; i++)
 		free(before[i]);
 	return 0;

@@ -360,6 +360,28 @@ static void a_message_is_given_up_by_the_times_of_its_own_pool(void **state)
 	bench_end(&b);
 }
 
+static void a_reload_may_shorten_the_life_of_what_waits(void **state)
+{
+	struct mail_options o = two_pools();
+	struct bench b = bench_with(&o);
+	struct relay_config c = o.relay;
+
+	addresses(b.m, &c);
+	submit(&b, "<alice@x.y>", "<b@partner.test>", TEXT);
+	mail_run(b.m, MINUTE);
+	/* nothing has changed for it, then something has */
+	c.pools[1].hops[0].port++;
+	relay_worker_configure(b.m->relay, &c);
+	mail_run(b.m, MINUTE);
+	assert_int_equal(relay_queued(b.m->relay), 1);
+	c.pools[1].give_up_us = hour_us;
+	relay_worker_configure(b.m->relay, &c);
+	assert_true(drained(&b, 2 * hour_us));
+	assert_int_equal(count(&b, relay_expired), 1);
+	assert_int_equal(b.h->n_mails, 1);
+	bench_end(&b);
+}
+
 /* Two names may have the same address. */
 static void a_hop_that_is_there_twice_is_one(void **state)
 {
@@ -524,6 +546,7 @@ int main(void)
 		cmocka_unit_test(a_reload_moves_what_waits_to_the_hops_of_now),
 		cmocka_unit_test(a_hop_taken_away_ends_what_it_has_begun),
 		cmocka_unit_test(a_message_is_given_up_by_the_times_of_its_own_pool),
+		cmocka_unit_test(a_reload_may_shorten_the_life_of_what_waits),
 		cmocka_unit_test(a_hop_that_is_there_twice_is_one),
 		cmocka_unit_test(
 			a_hop_that_broke_off_messages_is_whole_again_with_the_first_it_takes),

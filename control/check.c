@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 /* "ports.0.mtu" is how the tree is walked, "ports[0].mtu" how it is shown. */
@@ -272,6 +273,17 @@ static void check_hop_address(const struct check *k, const char *path, const str
 			check_fault(k, path, "%s port %" PRIu64 " is written twice", text, h->port);
 }
 
+static void check_hop_host(const struct check *k, const char *path, const struct config_pool *p,
+			   unsigned i)
+{
+	const struct config_next_hop *h = &p->next_hop[i];
+
+	for (unsigned j = 0; j < i; j++)
+		if (strcasecmp(h->host, p->next_hop[j].host) == 0 && h->port == p->next_hop[j].port)
+			fault(k, path, "%.100s port %" PRIu64 " is written twice", h->host,
+			      h->port);
+}
+
 static void check_hops(const struct check *k, unsigned pool)
 {
 	const struct config_pool *p = &k->c->relay.pool[pool];
@@ -285,6 +297,8 @@ static void check_hops(const struct check *k, unsigned pool)
 			check_fault(k, path, "a next hop has either address or host");
 		else if (!by_host)
 			check_hop_address(k, path, p, i);
+		else
+			check_hop_host(k, path, p, i);
 		bool verified =
 			h->tls == CONFIG_HOP_TLS_REQUIRED || h->tls == CONFIG_HOP_TLS_IMPLICIT;
 		if (verified && h->name[0] == '\0' && !by_host)

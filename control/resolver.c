@@ -6,11 +6,12 @@
 #include <ares.h>
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/select.h>
 #include <time.h>
 
 enum { TIMEOUT_MS = 2000, TRIES = 2, LOOK_MS = 200 };
@@ -25,11 +26,12 @@ struct name {
 
 struct resolver {
 	pthread_t thread;
+	atomic_bool stop; /* set under the lock */
 	pthread_mutex_t lock; /* over what follows */
 	pthread_cond_t wake;
 	struct name names[RESOLVER_NAMES];
 	unsigned n;
-	bool stop, changed, started;
+	bool changed, started;
 	ares_channel channel; /* the thread's */
 };
 
@@ -85,22 +87,43 @@ static int by_bytes(const void *a, const void *b)
 	return x->family != y->family ? x->family - y->family : memcmp(x->byte, y->byte, 16);
 }
 
-/* Waits for the answer; at most TRIES time-outs a server. */
-static void ask(ares_channel channel, const char *name, struct answer *a)
+/* By poll(): a process with many files has descriptors that an fd_set cannot hold. */
+static void wait_a_little(ares_channel channel)
+{
+	ares_socket_t s[ARES_GETSOCK_MAXNUM];
+	struct pollfd p[ARES_GETSOCK_MAXNUM];
+	struct timeval most = {.tv_usec = LOOK_MS * 1000}, left;
+	int bits = ares_getsock(channel, s, ARES_GETSOCK_MAXNUM);
+	nfds_t n = 0;
+
+	for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
+		short events = (short)((ARES_GETSOCK_READABLE(bits, i) ? POLLIN : 0) |
+				       (ARES_GETSOCK_WRITABLE(bits, i) ? POLLOUT : 0));
+		if (events != 0)
+			p[n++] = (struct pollfd){.fd = s[i], .events = events};
+	}
+	const struct timeval *t = ares_timeout(channel, &most, &left);
+	poll(p, n, (int)(t->tv_sec * 1000 + (t->tv_usec + 999) / 1000));
+	for (nfds_t i = 0; i < n; i++) {
+		bool in = (p[i].revents & ~POLLOUT) != 0, out = (p[i].revents & POLLOUT) != 0;
+		ares_process_fd(channel, in ? p[i].fd : ARES_SOCKET_BAD,
+				out ? p[i].fd : ARES_SOCKET_BAD);
+	}
+	ares_process_fd(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD); /* time-outs */
+}
+
+/* Waits for the answer, at most TRIES time-outs a server, or for resolver_close(). */
+static void ask(struct resolver *r, const char *name, struct answer *a)
 {
 	const struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC,
 						  .ai_flags = ARES_AI_NOSORT};
 
 	*a = (struct answer){.ttl_s = RESOLVER_MOST_S};
-	ares_getaddrinfo(channel, name, NULL, &hints, answered, a);
+	ares_getaddrinfo(r->channel, name, NULL, &hints, answered, a);
 	while (!a->done) {
-		fd_set in, out;
-		struct timeval most = {.tv_usec = LOOK_MS * 1000}, left;
-		FD_ZERO(&in);
-		FD_ZERO(&out);
-		int fds = ares_fds(channel, &in, &out);
-		select(fds, &in, &out, NULL, ares_timeout(channel, &most, &left));
-		ares_process(channel, &in, &out);
+		wait_a_little(r->channel);
+		if (atomic_load(&r->stop))
+			ares_cancel(r->channel); /* answers at once */
 	}
 	/* the order of an answer changes from one to the next, and says nothing */
 	qsort(a->address, a->n, sizeof(a->address[0]), by_bytes);
@@ -143,13 +166,16 @@ static void learn(struct resolver *r, const char *name, const struct answer *a)
 	n->due_s = now_s() + a->ttl_s;
 }
 
-static struct name *due(struct resolver *r)
+/* The one that has waited longest, so that names whose servers are silent hold up no other for ever. */
+static const struct name *due(const struct resolver *r)
 {
+	const struct name *first = NULL;
+
 	for (unsigned i = 0; i < r->n; i++) {
-		if (r->names[i].due_s <= now_s())
-			return &r->names[i];
+		if (first == NULL || r->names[i].due_s < first->due_s)
+			first = &r->names[i];
 	}
-	return NULL;
+	return first != NULL && first->due_s <= now_s() ? first : NULL;
 }
 
 static void *run(void *arg)
@@ -158,7 +184,7 @@ static void *run(void *arg)
 	struct answer a;
 
 	pthread_mutex_lock(&r->lock);
-	while (!r->stop) {
+	while (!atomic_load(&r->stop)) {
 		char name[RESOLVER_NAME];
 		const struct name *n = due(r);
 		if (n == NULL) {
@@ -170,9 +196,10 @@ static void *run(void *arg)
 		}
 		snprintf(name, sizeof(name), "%s", n->name);
 		pthread_mutex_unlock(&r->lock);
-		ask(r->channel, name, &a);
+		ask(r, name, &a);
 		pthread_mutex_lock(&r->lock);
-		learn(r, name, &a);
+		if (!atomic_load(&r->stop))
+			learn(r, name, &a);
 	}
 	pthread_mutex_unlock(&r->lock);
 	return NULL;
@@ -208,7 +235,7 @@ void resolver_close(struct resolver *r)
 	if (r == NULL)
 		return;
 	pthread_mutex_lock(&r->lock);
-	r->stop = true;
+	atomic_store(&r->stop, true);
 	pthread_cond_signal(&r->wake);
 	pthread_mutex_unlock(&r->lock);
 	if (r->started)

@@ -340,7 +340,7 @@ static bool final_reply(struct client *c)
 	}
 	c->delivery = NULL;
 	d->client = NULL;
-	c->hop->interrupted = 0;
+	hop_answered(c->hop);
 	/* a reply before the end of data leaves the two sides out of step */
 	if (early || code == 421)
 		client_close(c, true);

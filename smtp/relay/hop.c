@@ -68,6 +68,14 @@ bool hop_interrupted(struct hop *h, struct relay_worker *w, const char *why)
 	return true;
 }
 
+void hop_answered(struct hop *h)
+{
+	/* the time was that of the circuit, not of connections that failed */
+	if (h->interrupted >= INTERRUPTIONS && h->failures == 0)
+		h->closed_until_us = 0;
+	h->interrupted = 0;
+}
+
 static struct client *idle_client(const struct hop *h)
 {
 	list_each (it, &h->clients) {
@@ -91,8 +99,7 @@ static bool may_open(const struct relay_worker *w, const struct pool *p, const s
 
 static bool has_idle(const struct relay_worker *w, const struct pool *p, const struct hop *h)
 {
-	return h->interrupted < INTERRUPTIONS && h->next_us <= w->shard->now_us + RATE_AHEAD_US &&
-	       idle_client(h) != NULL;
+	return h->interrupted < INTERRUPTIONS && rate_allows(w, h) && idle_client(h) != NULL;
 }
 
 static bool can_take(const struct relay_worker *w, const struct pool *p, const struct hop *h)

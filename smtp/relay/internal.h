@@ -248,7 +248,7 @@ static inline void hop_use(struct hop *h)
 /* pool.c */
 int pools_update(struct relay_worker *w, const struct relay_config *c);
 void pools_free(struct relay_worker *w);
-/* The pool whose times hold for the message. */
+/* The pool of the message; the first while nobody has looked. */
 const struct pool *pool_of(const struct message *m);
 void hop_unuse(struct relay_worker *w, struct hop *h);
 /* Frees it when it is retired and nobody uses it. */
@@ -271,6 +271,8 @@ void message_resume(struct message *m);
 void message_ready(struct message *m);
 /* Back to the queue for a later attempt, in us; why may be NULL. */
 void message_defer(struct message *m, const char *why, uint64_t us);
+/* Age at which it ends; while nobody has looked where it goes, the longest of all pools. */
+uint64_t message_give_up_us(const struct message *m);
 /* first * factor^(attempts - 1), at most max and at most what is left until expiry. */
 uint64_t message_retry_us(const struct message *m);
 void message_free(struct message *m);
@@ -281,6 +283,8 @@ void pool_dispatch(struct relay_worker *w, struct pool *p);
 void hop_failed(struct hop *h, struct relay_worker *w, const char *why);
 /* An attempt ended with its connection; too many in a row open the circuit as well: true. */
 bool hop_interrupted(struct hop *h, struct relay_worker *w, const char *why);
+/* An attempt ended and its connection lives: that ends the row, and closes the circuit. */
+void hop_answered(struct hop *h);
 
 /* delivery.c */
 void delivery_begin(struct message *m, struct client *c);

@@ -83,6 +83,24 @@ static struct pool *pool_named(struct pool *const *pools, unsigned n, const char
 	return NULL;
 }
 
+/* A hop that is there twice, by two names of one address perhaps, is one. */
+static void drop_twins(struct relay_pool *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n_hops; i++) {
+		unsigned k = 0;
+		while (k < n && !same_hop(&c->hops[k], &c->hops[i]))
+			k++;
+		if (k < n)
+			continue;
+		if (n != i)
+			c->hops[n] = c->hops[i];
+		n++;
+	}
+	c->n_hops = n;
+}
+
 /* A pool of the new configuration with only those hops that before has not; NULL: no memory. */
 static struct pool *pool_draft(const struct relay_pool *c, const struct pool *before)
 {
@@ -91,10 +109,11 @@ static struct pool *pool_draft(const struct relay_pool *c, const struct pool *be
 	if (p == NULL)
 		return NULL;
 	p->config = *c;
+	drop_twins(&p->config);
 	for (unsigned i = 0; i < PRIORITIES; i++)
 		list_init(&p->ready.list[i]);
-	for (p->n_hops = 0; p->n_hops < c->n_hops; p->n_hops++) {
-		const struct relay_hop *config = &c->hops[p->n_hops];
+	for (p->n_hops = 0; p->n_hops < p->config.n_hops; p->n_hops++) {
+		const struct relay_hop *config = &p->config.hops[p->n_hops];
 		if (hop_of(before, config) != NULL)
 			continue;
 		p->hops[p->n_hops] = hop_create(config);
@@ -143,6 +162,26 @@ static bool same_pools(const struct relay_worker *w, const struct relay_config *
 	return true;
 }
 
+/* What waits may keep its timers. */
+static bool same_times(const struct relay_worker *w, const struct relay_config *c)
+{
+	for (unsigned i = 0; i < c->n_pools; i++) {
+		const struct relay_pool *p = &w->pools[i]->config;
+		if (p->give_up_us != c->pools[i].give_up_us ||
+		    p->notice_us != c->pools[i].notice_us)
+			return false;
+	}
+	return true;
+}
+
+/* Whatever the length of the queue: new addresses of hops come as often as name servers like. */
+static void wait_on(struct pool *p, struct pool *before)
+{
+	for (unsigned i = 0; i < PRIORITIES; i++)
+		list_splice_back(&p->ready.list[i], &before->ready.list[i]);
+	p->ready.n = before->ready.n;
+}
+
 /* Those that wait stand in lists of pools that go. */
 static void wait_again(struct relay_worker *w, bool reroute)
 {
@@ -164,12 +203,12 @@ int pools_update(struct relay_worker *w, const struct relay_config *c)
 {
 	struct pool *fresh[RELAY_POOLS], *before[RELAY_POOLS];
 	unsigned n_before = w->n_pools;
-	bool same = same_pools(w, c), whole = true;
+	bool same = same_pools(w, c), keep = same && same_times(w, c), whole = true;
 
 	for (unsigned i = 0; i < c->n_pools; i++) {
 		const struct pool *old = pool_named(w->pools, n_before, c->pools[i].name);
 		fresh[i] = pool_draft(&c->pools[i], old);
-		whole = whole && fresh[i] != NULL && fresh[i]->n_hops == c->pools[i].n_hops;
+		whole = whole && fresh[i] != NULL && fresh[i]->n_hops == fresh[i]->config.n_hops;
 	}
 	if (!whole) {
 		for (unsigned i = 0; i < c->n_pools; i++)
@@ -190,7 +229,10 @@ int pools_update(struct relay_worker *w, const struct relay_config *c)
 	w->n_pools = c->n_pools;
 	w->n_routes = c->n_routes;
 	snprintf(w->hostname, sizeof(w->hostname), "%s", c->hostname);
-	wait_again(w, !same);
+	for (unsigned i = 0; keep && i < n_before; i++)
+		wait_on(fresh[i], before[i]);
+	if (!keep)
+		wait_again(w, !same);
 	for (unsigned i = 0; i < n_before; i++)
 		free(before[i]);
 	return 0;

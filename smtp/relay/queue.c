@@ -23,12 +23,41 @@ static uint64_t us_until(const struct relay_worker *w, int64_t unix_s)
 	return left > 0 ? (uint64_t)left * 1000000 : 0;
 }
 
+static uint64_t longer(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+uint64_t message_give_up_us(const struct message *m)
+{
+	const struct relay_worker *w = m->worker;
+	uint64_t us = 0;
+
+	if (m->pool < w->n_pools)
+		return w->pools[m->pool]->config.give_up_us;
+	for (unsigned i = 0; i < w->n_pools; i++)
+		us = longer(us, w->pools[i]->config.give_up_us);
+	return us;
+}
+
+static uint64_t notice_after_us(const struct message *m)
+{
+	const struct relay_worker *w = m->worker;
+	uint64_t us = 0;
+
+	if (m->pool < w->n_pools)
+		return w->pools[m->pool]->config.notice_us;
+	for (unsigned i = 0; i < w->n_pools; i++)
+		us = longer(us, w->pools[i]->config.notice_us);
+	return us;
+}
+
 static uint64_t us_to_expiry(const struct message *m)
 {
 	const struct relay_worker *w = m->worker;
 	int64_t age_s = shard_wall_s(w->shard) - m->released_at_s;
 	uint64_t age_us = age_s > 0 ? (uint64_t)age_s * 1000000 : 0;
-	uint64_t give_up = pool_of(m)->config.give_up_us;
+	uint64_t give_up = message_give_up_us(m);
 	uint64_t left = age_us < give_up ? give_up - age_us : 0;
 
 	if (m->by != ENVELOPE_BY_RETURN)
@@ -37,19 +66,34 @@ static uint64_t us_to_expiry(const struct message *m)
 	return deadline < left ? deadline : left;
 }
 
-/* Until the sender may want to hear that it is not delivered yet; UINT64_MAX: never more. */
-static uint64_t us_to_notice(const struct message *m)
+static uint64_t us_to_notice_at(const struct message *m, uint64_t notice_us)
 {
 	const struct relay_worker *w = m->worker;
-	uint64_t notice_us = pool_of(m)->config.notice_us;
 	uint64_t left = us_until(w, m->released_at_s + (int64_t)(notice_us / 1000000));
 
-	if (m->noticed)
-		return UINT64_MAX;
 	if (m->by != ENVELOPE_BY_NOTIFY)
 		return left;
 	uint64_t deadline = us_until(w, m->by_at_s);
 	return deadline < left ? deadline : left;
+}
+
+/* Until the sender may want to hear that it is not delivered yet; UINT64_MAX: never more. */
+static uint64_t us_to_notice(const struct message *m)
+{
+	return m->noticed ? UINT64_MAX : us_to_notice_at(m, notice_after_us(m));
+}
+
+/* By the times of its pool, or of any while nobody has looked which that is. */
+static bool notice_was_due(const struct message *m)
+{
+	const struct relay_worker *w = m->worker;
+
+	for (unsigned i = 0; i < w->n_pools; i++) {
+		if ((m->pool == i || m->pool >= w->n_pools) &&
+		    us_to_notice_at(m, w->pools[i]->config.notice_us) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* Whatever happens to the hops: at the next of these times something becomes of it. */
@@ -230,7 +274,7 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	m->by_at_s = f->by_at_s;
 	m->priority = f->priority;
 	/* after a restart: who wanted to hear of it has heard, rather than twice */
-	m->noticed = f->attempts > 0 && us_to_notice(m) == 0;
+	m->noticed = f->attempts > 0 && notice_was_due(m);
 	m->recipients = f->recipients;
 	m->attempts = f->attempts;
 	if (f->done != NULL) {

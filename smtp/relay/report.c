@@ -234,7 +234,7 @@ static void machine(struct writer *w, const struct envelope_recipient *to,
 	if (a == REPORT_DELAYED) {
 		put(w, "Will-Retry-Until: ");
 		put_date(w, w->d->message->released_at_s +
-				    (int64_t)(pool_of(w->d->message)->config.give_up_us / 1000000));
+				    (int64_t)(message_give_up_us(w->d->message) / 1000000));
 	}
 }
 

@@ -10,10 +10,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* reset: the hop has answered. */
 static void over(struct client *c, bool reset)
 {
 	struct delivery *d = c->delivery;
 
+	if (reset)
+		hop_answered(c->hop);
 	c->delivery = NULL;
 	d->client = NULL;
 	client_idle(c, reset);

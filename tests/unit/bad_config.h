@@ -194,6 +194,8 @@
  "p.yaml:38:22: relay.pools[0].next_hops[1].address: \"2001:db8::g\" is not an IP address such as 192.0.2.1 or 2001:db8::1"},
 {"address: 192.0.2.2, port: 2525", "address: 192.0.2.1",
  "p.yaml:38:21: relay.pools[0].next_hops[1].address: 192.0.2.1 port 25 is written twice"},
+{"address: 192.0.2.2, port: 2525", "host: mx.example.net}\n        - {host: MX.example.net",
+ "p.yaml:39:11: relay.pools[0].next_hops[2].address: MX.example.net port 25 is written twice"},
 {"address: 192.0.2.2", "address: 224.0.0.1",
  "p.yaml:38:21: relay.pools[0].next_hops[1].address: 224.0.0.1 is not a unicast address"},
 {"name: mta1.example.net, ", "",

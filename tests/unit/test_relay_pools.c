@@ -332,6 +332,102 @@ static void a_hop_taken_away_ends_what_it_has_begun(void **state)
 	bench_end(&b);
 }
 
+static void a_message_is_given_up_by_the_times_of_its_own_pool(void **state)
+{
+	struct mail_options o = two_pools();
+
+	o.relay.pools[0].give_up_us = hour_us;
+	struct bench b = bench_with(&o);
+	struct relay_config c = o.relay;
+	addresses(b.m, &c);
+	submit(&b, "<alice@x.y>", "<b@partner.test>", TEXT);
+	b.m->tick_us = MAIL_SECOND;
+	mail_run(b.m, 2 * hour_us);
+	/* while nobody has looked where it goes, no other pool's time ends it */
+	mail_restart_relay(b.m, DISK_DROP_ALL);
+	mail_run(b.m, 2 * hour_us);
+	assert_int_equal(relay_queued(b.m->relay), 1);
+	snprintf(c.routes[1].match, sizeof(c.routes[1].match), "*.partners.test");
+	relay_worker_configure(b.m->relay, &c);
+	mail_run(b.m, 2 * hour_us);
+	assert_int_equal(relay_queued(b.m->relay), 1);
+	assert_int_equal(count(&b, relay_expired), 0);
+	struct next_hop *partner = hop_create(b.m, SECOND_POOL);
+	assert_true(drained(&b, 3 * hour_us));
+	assert_int_equal(partner->n_mails, 1);
+	assert_int_equal(b.h->n_mails, 0);
+	hop_free(partner);
+	bench_end(&b);
+}
+
+static void a_reload_may_shorten_the_life_of_what_waits(void **state)
+{
+	struct mail_options o = two_pools();
+	struct bench b = bench_with(&o);
+	struct relay_config c = o.relay;
+
+	addresses(b.m, &c);
+	submit(&b, "<alice@x.y>", "<b@partner.test>", TEXT);
+	mail_run(b.m, MINUTE);
+	/* nothing has changed for it, then something has */
+	c.pools[1].hops[0].port++;
+	relay_worker_configure(b.m->relay, &c);
+	mail_run(b.m, MINUTE);
+	assert_int_equal(relay_queued(b.m->relay), 1);
+	c.pools[1].give_up_us = hour_us;
+	relay_worker_configure(b.m->relay, &c);
+	assert_true(drained(&b, 2 * hour_us));
+	assert_int_equal(count(&b, relay_expired), 1);
+	assert_int_equal(b.h->n_mails, 1);
+	bench_end(&b);
+}
+
+/* Two names may have the same address. */
+static void a_hop_that_is_there_twice_is_one(void **state)
+{
+	struct mail_options o = two_hops(0, 1);
+
+	o.relay.pools[0].hops[1].port = MAIL_HOP;
+	struct bench b = bench_with(&o);
+	struct relay_config c = o.relay;
+	addresses(b.m, &c);
+	for (unsigned i = 0; i < 3; i++) {
+		relay_worker_configure(b.m->relay, &c);
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+		assert_true(drained(&b, MINUTE));
+	}
+	c.pools[0].n_hops = 1;
+	c.pools[0].hops[0].port = MAIL_HOP + 1;
+	relay_worker_configure(b.m->relay, &c);
+	mail_run(b.m, MINUTE);
+	assert_int_equal(b.h->n_mails, 3);
+	bench_end(&b);
+}
+
+static void a_hop_that_broke_off_messages_is_whole_again_with_the_first_it_takes(void **state)
+{
+	struct mail_options o;
+
+	mail_options_default(&o);
+	o.relay.pools[0].connections = 4;
+	struct bench b = bench_with(&o);
+	hop_rule(b.h,
+		 (struct hop_rule){.stage = HOP_DATA, .reply = "", .times = 4, .after = HOP_RESET});
+	submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+	assert_true(drained(&b, 10ull * MINUTE));
+	assert_int_equal(count(&b, relay_circuits_opened), 1);
+	/* no connection is left, and no time of grace is waited for */
+	hop_rule(b.h, (struct hop_rule){.stage = HOP_MAIL, .reply = "", .times = 1});
+	unsigned before = b.h->connections;
+	for (unsigned i = 0; i < 6; i++)
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+	mail_run(b.m, 5 * MAIL_SECOND);
+	assert_true(b.h->connections > before);
+	assert_int_equal(b.h->n_mails, 6);
+	assert_true(drained(&b, 10ull * MINUTE));
+	bench_end(&b);
+}
+
 /* base64 of NUL alice NUL secret */
 #define LOGIN "AUTH PLAIN AGFsaWNlAHNlY3JldA=="
 
@@ -449,6 +545,11 @@ int main(void)
 		cmocka_unit_test(a_hop_that_breaks_off_every_message_is_left_alone),
 		cmocka_unit_test(a_reload_moves_what_waits_to_the_hops_of_now),
 		cmocka_unit_test(a_hop_taken_away_ends_what_it_has_begun),
+		cmocka_unit_test(a_message_is_given_up_by_the_times_of_its_own_pool),
+		cmocka_unit_test(a_reload_may_shorten_the_life_of_what_waits),
+		cmocka_unit_test(a_hop_that_is_there_twice_is_one),
+		cmocka_unit_test(
+			a_hop_that_broke_off_messages_is_whole_again_with_the_first_it_takes),
 		cmocka_unit_test(tls_may_begin_with_the_first_octet),
 		cmocka_unit_test(it_logs_in_where_that_is_configured),
 		cmocka_unit_test(a_login_that_fails_closes_the_hop_for_a_while),

@@ -280,8 +280,8 @@ static void check_hop_host(const struct check *k, const char *path, const struct
 
 	for (unsigned j = 0; j < i; j++)
 		if (strcasecmp(h->host, p->next_hop[j].host) == 0 && h->port == p->next_hop[j].port)
-			fault(k, path, "%.100s port %" PRIu64 " is written twice", h->host,
-			      h->port);
+			check_fault(k, path, "%.100s port %" PRIu64 " is written twice", h->host,
+				    h->port);
 }
 
 static void check_hops(const struct check *k, unsigned pool)

@@ -26,7 +26,7 @@ struct name {
 
 struct resolver {
 	pthread_t thread;
-	atomic_bool stop; /* set under the lock */
+	atomic_bool stop;     /* set under the lock */
 	pthread_mutex_t lock; /* over what follows */
 	pthread_cond_t wake;
 	struct name names[RESOLVER_NAMES];
@@ -166,7 +166,8 @@ static void learn(struct resolver *r, const char *name, const struct answer *a)
 	n->due_s = now_s() + a->ttl_s;
 }
 
-/* The one that has waited longest, so that names whose servers are silent hold up no other for ever. */
+/* The one that has waited longest, so that names whose servers are silent hold up no other for
+ * ever. */
 static const struct name *due(const struct resolver *r)
 {
 	const struct name *first = NULL;

@@ -1,4 +1,5 @@
-/* test_resolver.c - names asked for at a name server of the test's own, or one that never answers */
+/* test_resolver.c - names asked for at a name server of the test's own, or one that never answers
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -14,7 +14,12 @@
 #include <string.h>
 #include <time.h>
 
-enum { TIMEOUT_MS = 2000, TRIES = 2, LOOK_MS = 200 };
+enum {
+	TIMEOUT_MS = 2000,
+	TRIES = 2,
+	LOOK_MS = 200,
+	SOCKETS = ARES_GETSOCK_MAXNUM - 1, /* the bit of the last would be a sign */
+};
 
 struct name {
 	char name[RESOLVER_NAME];
@@ -90,13 +95,13 @@ static int by_bytes(const void *a, const void *b)
 /* By poll(): a process with many files has descriptors that an fd_set cannot hold. */
 static void wait_a_little(ares_channel channel)
 {
-	ares_socket_t s[ARES_GETSOCK_MAXNUM];
-	struct pollfd p[ARES_GETSOCK_MAXNUM];
+	ares_socket_t s[SOCKETS];
+	struct pollfd p[SOCKETS];
 	struct timeval most = {.tv_usec = LOOK_MS * 1000}, left;
-	int bits = ares_getsock(channel, s, ARES_GETSOCK_MAXNUM);
+	int bits = ares_getsock(channel, s, SOCKETS);
 	nfds_t n = 0;
 
-	for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
+	for (int i = 0; i < SOCKETS; i++) {
 		short events = (short)((ARES_GETSOCK_READABLE(bits, i) ? POLLIN : 0) |
 				       (ARES_GETSOCK_WRITABLE(bits, i) ? POLLOUT : 0));
 		if (events != 0)

@@ -210,9 +210,7 @@ static void mark_done(struct delivery *d)
 {
 	struct message *m = d->message;
 
-	if (m->done == NULL)
-		m->done = calloc((m->recipients + 7) / 8, 1);
-	for (uint32_t i = 0; m->done != NULL && i < d->request.n_dispositions; i++) {
+	for (uint32_t i = 0; i < d->request.n_dispositions; i++) {
 		uint32_t k = d->dispositions[i].recipient;
 		if (d->dispositions[i].outcome != SPOOL_DEFERRED)
 			m->done[k / 8] |= (uint8_t)(1u << k % 8);
@@ -287,8 +285,12 @@ static void dispose(struct delivery *d)
 	};
 	uint32_t n = 0;
 
-	d->dispositions = calloc(d->e.recipients + 1, sizeof(*d->dispositions));
-	if (d->dispositions == NULL) {
+	/* what mark_done() will need: without it the next attempt would serve again */
+	if (m->done == NULL)
+		m->done = calloc((m->recipients + 7) / 8, 1);
+	if (d->dispositions == NULL)
+		d->dispositions = calloc(d->e.recipients + 1, sizeof(*d->dispositions));
+	if (d->dispositions == NULL || m->done == NULL) {
 		spool_later(d, conclude);
 		return;
 	}

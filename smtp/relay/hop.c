@@ -49,6 +49,12 @@ void hop_failed(struct hop *h, struct relay_worker *w, const char *why)
 
 bool hop_interrupted(struct hop *h, struct relay_worker *w, const char *why)
 {
+	uint64_t now = w->shard->now_us;
+
+	/* connections that break together are one failure of the hop */
+	if (h->interrupted > 0 && now - h->interrupted_us < HOP_FIRST_US)
+		return h->interrupted >= INTERRUPTIONS;
+	h->interrupted_us = now;
 	if (++h->interrupted < INTERRUPTIONS)
 		return false;
 	h->closed_until_us = w->shard->now_us + back_off(w, h->interrupted - INTERRUPTIONS);

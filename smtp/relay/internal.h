@@ -143,6 +143,7 @@ struct hop {
 	bool retired;             /* no longer configured: freed when nobody uses it */
 	int share;                /* smooth weighted round robin */
 	unsigned failures;        /* connections in a row */
+	uint64_t interrupted_us;  /* when the last of them was counted */
 	unsigned interrupted;     /* attempts in a row that its connection did not survive */
 	uint64_t next_us;         /* when the rate lets the next message go */
 	uint64_t closed_until_us; /* circuit open: no connection before */

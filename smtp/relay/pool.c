@@ -61,8 +61,7 @@ static struct hop *hop_create(const struct relay_hop *config)
 static bool same_hop(const struct relay_hop *a, const struct relay_hop *b)
 {
 	return addr_equal(&a->address, &b->address) && a->port == b->port && a->tls == b->tls &&
-	       a->lmtp == b->lmtp && strcmp(a->name, b->name) == 0 &&
-	       strcmp(a->user, b->user) == 0 && strcmp(a->password, b->password) == 0;
+	       a->lmtp == b->lmtp && strcmp(a->name, b->name) == 0 && strcmp(a->user, b->user) == 0;
 }
 
 static struct hop *hop_of(const struct pool *p, const struct relay_hop *config)
@@ -137,7 +136,11 @@ static void pool_replace(struct relay_worker *w, struct pool *p, struct pool *be
 		struct hop *h = p->hops[i] == NULL ? hop_of(before, &p->config.hops[i]) : NULL;
 		if (h == NULL)
 			continue;
-		h->config = p->config.hops[i];
+		struct relay_hop fresh = p->config.hops[i];
+		/* a password file that could not be read just now */
+		if (fresh.user[0] != '\0' && fresh.password[0] == '\0')
+			memcpy(fresh.password, h->config.password, sizeof(fresh.password));
+		h->config = fresh;
 		p->hops[i] = h;
 	}
 	for (unsigned i = 0; before != NULL && i < before->n_hops; i++) {

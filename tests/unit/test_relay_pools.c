@@ -267,6 +267,24 @@ static void a_hop_that_breaks_off_every_message_is_left_alone(void **state)
 	bench_end(&b);
 }
 
+static void connections_that_break_together_are_one_failure(void **state)
+{
+	struct mail_options o;
+
+	mail_options_default(&o);
+	o.relay.pools[0].connections = 8;
+	struct bench b = bench_with(&o);
+	hop_rule(b.h,
+		 (struct hop_rule){.stage = HOP_DATA, .reply = "", .after = HOP_RESET, .times = 4});
+	for (unsigned i = 0; i < 4; i++)
+		submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+	assert_true(drained(&b, 10ull * MINUTE));
+	assert_int_equal(count(&b, relay_interrupted), 4);
+	assert_int_equal(count(&b, relay_circuits_opened), 0);
+	assert_int_equal(b.h->n_mails, 4);
+	bench_end(&b);
+}
+
 static void a_reload_moves_what_waits_to_the_hops_of_now(void **state)
 {
 	struct mail_options o = two_pools();
@@ -543,6 +561,7 @@ int main(void)
 		cmocka_unit_test(weights_share_out_the_mail),
 		cmocka_unit_test(a_rate_spaces_what_a_hop_is_given),
 		cmocka_unit_test(a_hop_that_breaks_off_every_message_is_left_alone),
+		cmocka_unit_test(connections_that_break_together_are_one_failure),
 		cmocka_unit_test(a_reload_moves_what_waits_to_the_hops_of_now),
 		cmocka_unit_test(a_hop_taken_away_ends_what_it_has_begun),
 		cmocka_unit_test(a_message_is_given_up_by_the_times_of_its_own_pool),

@@ -96,7 +96,8 @@ struct keys *keys_load(const char *const *paths, unsigned n, char *error, size_t
 			       ? add_directory(k, paths[i], error, error_bytes)
 			       : add(k, paths[i], error, error_bytes);
 	if (good) {
-		qsort(k->key, k->n, sizeof(k->key[0]), by_identity);
+		if (k->n > 0)
+			qsort(k->key, k->n, sizeof(k->key[0]), by_identity);
 		return k;
 	}
 	keys_unref(k);

@@ -431,6 +431,13 @@ void handshake_input(struct conn *c)
 	}
 }
 
+bool session_send_chunk(struct tls_session *s, struct chunk *c)
+{
+	c->start += (uint32_t)stream_write(s->conn->stream, c->data + c->start, c->end - c->start,
+					   STREAM_MORE);
+	return c->start == c->end;
+}
+
 /* The handshake's answer into the stream; false while some of it waits for room. */
 static bool flush_out(struct tls_session *s)
 {
@@ -438,9 +445,7 @@ static bool flush_out(struct tls_session *s)
 
 	if (c == NULL)
 		return true;
-	c->start += (uint32_t)stream_write(s->conn->stream, c->data + c->start, c->end - c->start,
-					   STREAM_MORE);
-	if (c->start < c->end)
+	if (!session_send_chunk(s, c))
 		return false;
 	chunk_free(s->worker->shard->chunks, c);
 	s->out = NULL;

@@ -309,6 +309,8 @@ void handshake_input(struct conn *c);
 void handshake_output(struct tls_session *s);
 /* Frees `in`, wherever it comes from. */
 void session_free_in(struct tls_session *s);
+/* What is left of the chunk, into the stream; false: some of it waits for room. */
+bool session_send_chunk(struct tls_session *s, struct chunk *c);
 /* Gives the object to its thread to be freed. */
 void session_dispose(struct tls_session *s);
 

@@ -114,9 +114,7 @@ bool native_flush(struct tls_session *s)
 
 	if (c == NULL)
 		return true;
-	c->start += (uint32_t)stream_write(s->conn->stream, c->data + c->start, c->end - c->start,
-					   STREAM_MORE);
-	if (c->start < c->end)
+	if (!session_send_chunk(s, c))
 		return false;
 	OPENSSL_free(c);
 	s->records->parked = NULL;

@@ -1,6 +1,8 @@
 /* identity.c - what a back end says of a user */
 #include "smtp/auth/identity.h"
 
+#include "base/list.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +52,7 @@ bool identity_add_addresses(struct identity_draft *d, const char *text, size_t n
 }
 
 struct auth_identity *identity_create(const struct identity_draft *d, uint32_t cache_s,
-				      struct identity_graveyard *g)
+				      struct graveyard *g)
 {
 	size_t n = strlen(d->addresses);
 	struct auth_identity *i = malloc(sizeof(*i) + n + 1);
@@ -77,23 +79,18 @@ void identity_unref(struct auth_identity *i)
 {
 	if (i == NULL || atomic_fetch_sub_explicit(&i->references, 1, memory_order_acq_rel) != 1)
 		return;
-	struct auth_identity *first =
-		atomic_load_explicit(&i->graveyard->first, memory_order_relaxed);
-	do {
-		i->next_dead = first;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&i->graveyard->first, &first, i, memory_order_release, memory_order_relaxed));
+	graveyard_add(i->graveyard, &i->tomb);
 }
 
-unsigned identity_bury(struct identity_graveyard *g)
+unsigned identity_bury(struct graveyard *g)
 {
-	struct auth_identity *i = atomic_exchange_explicit(&g->first, NULL, memory_order_acquire);
+	struct tomb *t = graveyard_take(g);
 	unsigned n = 0;
 
-	for (; i != NULL; n++) {
-		struct auth_identity *next = i->next_dead;
-		free(i);
-		i = next;
+	for (; t != NULL; n++) {
+		struct tomb *next = t->next;
+		free(container_of(t, struct auth_identity, tomb));
+		t = next;
 	}
 	return n;
 }

@@ -10,16 +10,10 @@
 
 #include "smtp/auth/users.h"
 
-struct auth_identity;
-
-struct identity_graveyard {
-	_Atomic(struct auth_identity *) first;
-};
-
 struct auth_identity {
 	atomic_uint references;
-	struct identity_graveyard *graveyard;
-	struct auth_identity *next_dead;
+	struct graveyard *graveyard;
+	struct tomb tomb;
 	uint32_t cache_s; /* how long the verdict may be remembered; 0: not */
 	char user[USER_NAME_MAX + 1];
 	char tenant[USER_TENANT_MAX + 1]; /* "": none */
@@ -41,9 +35,9 @@ bool identity_add_addresses(struct identity_draft *d, const char *text, size_t n
 
 /* NULL when memory is short. */
 struct auth_identity *identity_create(const struct identity_draft *d, uint32_t cache_s,
-				      struct identity_graveyard *g);
+				      struct graveyard *g);
 struct auth_identity *identity_ref(struct auth_identity *i); /* NULL stays NULL */
 void identity_unref(struct auth_identity *i);                /* NULL: nothing */
-unsigned identity_bury(struct identity_graveyard *g);
+unsigned identity_bury(struct graveyard *g);
 
 #endif

@@ -64,8 +64,8 @@ struct auth {
 	struct users *users;
 	atomic_uint user_count;
 	struct file_identity read, refused, keys_seen;
-	struct users_graveyard graveyard;
-	struct identity_graveyard identities;
+	struct graveyard graveyard;
+	struct graveyard identities;
 	struct chain *retired[AUTH_RETIRED]; /* their threads are ending */
 	uint32_t generations;
 	bool users_listed; /* else the file is not read */

@@ -1,6 +1,7 @@
 /* users.c - reading the users file into a snapshot with a hash table */
 #include "smtp/auth/users.h"
 
+#include "base/list.h"
 #include "base/siphash.h"
 
 #include <errno.h>
@@ -20,8 +21,8 @@ enum { FILE_BYTES_MAX = 1 << 30, COSTS = 16 };
 
 struct users {
 	atomic_uint references;
-	struct users_graveyard *graveyard;
-	struct users *next_dead;
+	struct graveyard *graveyard;
+	struct tomb tomb;
 	char *text;
 	struct user *user;
 	unsigned count, room;
@@ -331,7 +332,7 @@ static int open_file(const struct reading *r, struct stat *st)
 	return -EPERM;
 }
 
-int users_load(struct users **out, const char *file, struct users_graveyard *graveyard, char *error,
+int users_load(struct users **out, const char *file, struct graveyard *graveyard, char *error,
 	       size_t error_bytes)
 {
 	struct reading r = {.file = file, .error = error, .error_bytes = error_bytes};
@@ -361,7 +362,7 @@ int users_load(struct users **out, const char *file, struct users_graveyard *gra
 	return 0;
 }
 
-struct users *users_none(struct users_graveyard *graveyard)
+struct users *users_none(struct graveyard *graveyard)
 {
 	struct users *u = calloc(1, sizeof(*u));
 
@@ -392,22 +393,18 @@ void users_unref(struct users *u)
 		free_users(u);
 		return;
 	}
-	struct users *first = atomic_load_explicit(&u->graveyard->first, memory_order_relaxed);
-	do {
-		u->next_dead = first;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&u->graveyard->first, &first, u, memory_order_release, memory_order_relaxed));
+	graveyard_add(u->graveyard, &u->tomb);
 }
 
-unsigned users_bury(struct users_graveyard *g)
+unsigned users_bury(struct graveyard *g)
 {
-	struct users *u = atomic_exchange_explicit(&g->first, NULL, memory_order_acquire);
+	struct tomb *t = graveyard_take(g);
 	unsigned n = 0;
 
-	for (; u != NULL; n++) {
-		struct users *next = u->next_dead;
-		free_users(u);
-		u = next;
+	for (; t != NULL; n++) {
+		struct tomb *next = t->next;
+		free_users(container_of(t, struct users, tomb));
+		t = next;
 	}
 	return n;
 }

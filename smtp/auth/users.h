@@ -15,6 +15,7 @@
 #ifndef SMTP_AUTH_USERS_H
 #define SMTP_AUTH_USERS_H
 
+#include "base/graveyard.h"
 #include "smtp/auth/password.h"
 
 #include <stdatomic.h>
@@ -43,20 +44,15 @@ struct user {
 
 struct users;
 
-/* Where dropped snapshots wait to be freed; zeroed by its owner. */
-struct users_graveyard {
-	_Atomic(struct users *) first;
-};
-
 /* graveyard: may be NULL for a snapshot that stays on one thread. */
-int users_load(struct users **u, const char *file, struct users_graveyard *graveyard, char *error,
+int users_load(struct users **u, const char *file, struct graveyard *graveyard, char *error,
 	       size_t error_bytes);
 /* A snapshot without users; NULL when memory is short. */
-struct users *users_none(struct users_graveyard *graveyard);
+struct users *users_none(struct graveyard *graveyard);
 struct users *users_ref(struct users *u);
 void users_unref(struct users *u);
 /* Frees the snapshots in the graveyard; the number. */
-unsigned users_bury(struct users_graveyard *g);
+unsigned users_bury(struct graveyard *g);
 
 const struct user *users_find(const struct users *u, const char *name);
 unsigned users_count(const struct users *u);

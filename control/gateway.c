@@ -1,5 +1,6 @@
 /* gateway.c - start, turn and stop of the daemon */
 #include "control/gateway.h"
+#include "control/queue.h"
 #include "control/reload.h"
 #include "control/settings.h"
 
@@ -282,6 +283,8 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 	if (rc == 0)
 		rc = reports_register(g);
 	if (rc == 0)
+		rc = queue_register(g);
+	if (rc == 0)
 		rc = limits_register(g);
 	if (rc == 0)
 		rc = follow_register(g);
@@ -395,6 +398,7 @@ void gateway_turn(struct gateway *g)
 		return;
 	last = now;
 	follow_tick(g);
+	queue_tick(g);
 	auth_refresh(g->env.auth);
 	tls_refresh(g->env.tls, now);
 	if (resolver_changed(g->env.resolver) && !g->draining)
@@ -462,6 +466,7 @@ void gateway_close(struct gateway *g)
 		tls_stop(g->env.tls);
 	for (unsigned i = 0; g->running && i < g->n_units; i++)
 		unit_settle(&g->units[i], 30000);
+	queue_close(g);
 	drain_records(g);
 	record_file_close(g->record_file);
 	for (unsigned i = 0; i < g->n_units; i++)

@@ -27,6 +27,7 @@ struct gateway {
 	const char *config_file;
 	struct limits *limits;           /* reload.c */
 	struct record_file *record_file; /* NULL: no records */
+	struct queue *queue;             /* queue.c */
 	struct follower *follower;       /* follow.c; NULL: nobody */
 	struct stats *stats;
 	struct server *server;
@@ -48,7 +49,7 @@ void gateway_close(struct gateway *g);
 /* The resolver learns the host names of the configuration. */
 void gateway_resolve(struct gateway *g);
 
-/* reports.c: registers status, sessions and queue */
+/* reports.c: registers status, sessions and trace */
 int reports_register(struct gateway *g);
 /* limits.c: posternctl limits */
 int limits_register(struct gateway *g);

@@ -237,8 +237,8 @@ static json_t *rows_json(struct walk *k, bool detail, bool header)
 		const struct relay_row *r = &k->page->rows[i];
 		json_t *row = queue_row_json(r, k->of, k->page->now_s);
 		if (k->peeked && k->reads[i].verdict == 0)
-			queue_envelope_json(row, r, k->reads[i].chunk->data,
-					    k->reads[i].chunk->end, detail);
+			queue_envelope_json(row, r, k->reads[i].chunk->data, k->reads[i].chunk->end,
+					    detail);
 		if (header)
 			add_header(k, r, row);
 		json_array_append_new(rows, row);
@@ -263,7 +263,7 @@ static json_t *list(void *arg, const json_t *request, char *error, size_t error_
 }
 
 static const char *const result_names[RELAY_RESULTS] = {
-	[RELAY_DONE] = "done",   [RELAY_SAME] = "unchanged",     [RELAY_GONE] = "gone",
+	[RELAY_DONE] = "done",       [RELAY_SAME] = "unchanged", [RELAY_GONE] = "gone",
 	[RELAY_BUSY] = "delivering", [RELAY_IS_HELD] = "held",   [RELAY_NO_POOL] = "no_pool",
 	[RELAY_FAILED] = "failed",
 };

@@ -85,8 +85,8 @@ static json_t *recipients_json(const struct relay_row *r, const uint8_t *envelop
 
 	for (uint32_t i = 0; envelope_next_recipient(envelope, bytes, &cursor, &to); i++) {
 		bool done = r->done != NULL && (r->done[i / 8] & 1u << i % 8) != 0;
-		json_t *o = json_pack("{s:o, s:s}", "address",
-				      text_json(to.path.at, to.path.bytes), "state",
+		json_t *o = json_pack("{s:o, s:s}", "address", text_json(to.path.at, to.path.bytes),
+				      "state",
 				      !done      ? "waiting"
 				      : r->split ? "ended or of another pool"
 						 : "ended");
@@ -101,9 +101,9 @@ static json_t *recipients_json(const struct relay_row *r, const uint8_t *envelop
 void queue_envelope_json(json_t *row, const struct relay_row *r, const uint8_t *envelope,
 			 size_t bytes, bool detail)
 {
-	static const char *const bodies[] = {
-		[ENVELOPE_7BIT] = "7BIT", [ENVELOPE_8BIT] = "8BITMIME",
-		[ENVELOPE_BINARY] = "BINARYMIME"};
+	static const char *const bodies[] = {[ENVELOPE_7BIT] = "7BIT",
+					     [ENVELOPE_8BIT] = "8BITMIME",
+					     [ENVELOPE_BINARY] = "BINARYMIME"};
 	char addr[ADDR_TEXT_BYTES];
 	struct envelope e;
 

@@ -239,9 +239,8 @@ static void add_results(struct walk *w, const json_t *results)
 	const char *key;
 	json_t *v;
 
-	json_object_foreach((json_t *)results, key, v)
-		json_object_set_new(w->results, key,
-				    json_integer(number_of(w->results, key) + json_integer_value(v)));
+	json_object_foreach((json_t *)results, key, v) json_object_set_new(
+		w->results, key, json_integer(number_of(w->results, key) + json_integer_value(v)));
 }
 
 /* Until the daemon has carried it out; what is wrong with a disk may take its time. */
@@ -285,9 +284,9 @@ static int print_results(const struct walk *w, const char *verb)
 			status = CLI_FAILED;
 	}
 	if (w->cli->json) {
-		json_t *all = json_pack("{s:s, s:b, s:I, s:O}", "verb", verb, "dry_run",
-					(int)w->cli->dry, "matched", w->matched, "results",
-					w->results);
+		json_t *all =
+			json_pack("{s:s, s:b, s:I, s:O}", "verb", verb, "dry_run", (int)w->cli->dry,
+				  "matched", w->matched, "results", w->results);
 		json_dumpf(all, stdout, JSON_COMPACT);
 		putchar('\n');
 		json_decref(all);

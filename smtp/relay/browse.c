@@ -101,8 +101,7 @@ static bool passes(const struct sieve *s, const struct message *m)
 	       (f->after_s == 0 || m->accepted_at_s >= f->after_s) &&
 	       (f->before_s == 0 || m->accepted_at_s <= f->before_s) &&
 	       (f->statuses == 0 || (f->statuses & 1u << message_status(m)) != 0) &&
-	       (s->pool < 0 || m->pool == s->pool) &&
-	       (f->hop[0] == '\0' || of_hops(s, m->hop));
+	       (s->pool < 0 || m->pool == s->pool) && (f->hop[0] == '\0' || of_hops(s, m->hop));
 }
 
 /* false: no memory for its bits. */

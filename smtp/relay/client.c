@@ -92,6 +92,8 @@ void client_failed(struct client *c, const char *why)
 	else if (d != NULL && state > CLIENT_LOADING)
 		d->probe = hop_interrupted(c->hop, w, why);
 	c->delivery = NULL;
+	if (d != NULL)
+		client_stage(c, d, STAGE_CONNECTION);
 	client_close(c, false);
 	if (d == NULL)
 		return;
@@ -99,7 +101,6 @@ void client_failed(struct client *c, const char *why)
 	/* the envelope is still being read: its return finds no client */
 	if (state == CLIENT_LOADING)
 		return;
-	d->stage = STAGE_CONNECTION;
 	relay_count(w, relay_interrupted);
 	if (state == CLIENT_FINAL)
 		relay_count(w, relay_ambiguous);
@@ -328,7 +329,7 @@ static bool final_reply(struct client *c)
 	bool early = c->state == CLIENT_CONTENT || c->out != NULL || !conn_drained(&c->conn);
 
 	/* so a 250 is about something else, and says nothing about this message */
-	d->stage = STAGE_CONTENT;
+	client_stage(c, d, STAGE_CONTENT);
 	if (early && code / 100 < 4) {
 		relay_count(c->worker, relay_bad_replies);
 		client_failed(c, "reply before the end of data");

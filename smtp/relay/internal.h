@@ -112,15 +112,16 @@ struct delivery {
 	unsigned spool_failures; /* in a row */
 	bool last;               /* the entry ends */
 	bool expired, reported;
-	bool probe;   /* of a hop that breaks off messages: the fault is hardly the message's */
-	bool route;   /* no attempt: only where its recipients go is looked up */
-	bool notice;  /* no attempt: only those who want to hear of the delay are told */
-	bool hop_dsn; /* the hop tells of success itself */
+	bool probe;       /* of a hop that breaks off messages: the fault is hardly the message's */
+	bool route;       /* no attempt: only where its recipients go is looked up */
+	bool notice;      /* no attempt: only those who want to hear of the delay are told */
+	bool hop_dsn;     /* the hop tells of success itself */
 	enum stage stage; /* whose reply comes next */
 	struct attempt {  /* for the records */
 		uint64_t begun_us, content_us, ended_us; /* 0: not reached */
 		uint64_t connect_us;                     /* that the connection took, once */
 		uint32_t nth;                            /* message of the connection, from 1 */
+		uint32_t sent_before, sent_again;        /* octets, of the connection */
 		char tls_version[16], tls_cipher[48];    /* "": in clear */
 	} attempt;
 	struct relay_order *order; /* no attempt: an operator ends it; NULL: nobody does */
@@ -252,6 +253,14 @@ struct relay_worker {
 static inline void relay_count(struct relay_worker *w, enum relay_counter c)
 {
 	counter_inc(&w->counters[c]);
+}
+
+/* Whose reply this is, or who is gone. */
+static inline void client_stage(const struct client *c, struct delivery *d, enum stage e)
+{
+	d->stage = e;
+	if (c->conn.stream != NULL)
+		d->attempt.sent_again = stream_retransmitted(c->conn.stream);
 }
 
 static inline bool hop_offers(const struct client *c, enum hop_offer e)

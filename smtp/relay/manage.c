@@ -1,10 +1,10 @@
 /*
- * manage.c - what an operator orders: hold, release, retry, route here; bounce and delete go the way
- * of an attempt (delivery.c).
+ * manage.c - what an operator orders: hold, release, retry, route here; bounce and delete go the
+ * way of an attempt (delivery.c).
  *
  * A decision counts at once in the queue, and is reported as done when the spool has it.  What is
- * written is the entry's state at that moment, so a later decision is never undone by an earlier one
- * that the spool refused at first.
+ * written is the entry's state at that moment, so a later decision is never undone by an earlier
+ * one that the spool refused at first.
  */
 #include "smtp/relay/manage.h"
 
@@ -241,9 +241,10 @@ static void change(struct message *m, struct relay_order *o, unsigned target)
 	if (o->verb == RELAY_RETRY)
 		retry(m, o);
 	else
-		each_entry(m, o, o->verb == RELAY_HOLD      ? hold
-				 : o->verb == RELAY_RELEASE ? release
-							    : route);
+		each_entry(m, o,
+			   o->verb == RELAY_HOLD      ? hold
+			   : o->verb == RELAY_RELEASE ? release
+						      : route);
 	submit(c);
 }
 

@@ -59,8 +59,8 @@ struct relay_row {
 	uint32_t recipients, attempts;
 	enum relay_status status;
 	int8_t priority;
-	bool held, routed; /* by an operator */
-	bool split;        /* not all of its recipients are this entry's */
+	bool held, routed;  /* by an operator */
+	bool split;         /* not all of its recipients are this entry's */
 	struct ip_addr hop; /* tried last; family 0: none since the start */
 	uint16_t hop_port;
 	char hop_name[RELAY_NAME];

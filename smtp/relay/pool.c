@@ -202,9 +202,7 @@ static void route_anew(struct relay_worker *w, struct message *m, struct pool *c
 	int pool = m->routed ? pool_index(w, before[m->pool]->config.name) : -1;
 
 	m->routed = pool >= 0;
-	m->pool = m->routed            ? (uint8_t)pool
-		  : routes_trivial(w) ? 0
-				      : POOL_UNROUTED;
+	m->pool = m->routed ? (uint8_t)pool : routes_trivial(w) ? 0 : POOL_UNROUTED;
 }
 
 /* Those that wait stand in lists of pools that go. */

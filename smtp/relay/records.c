@@ -40,10 +40,11 @@ static void hop_facts(struct record *r, const struct delivery *d)
 	record_number(r, "hop_port", h->port);
 	record_string(r, "hop_name", h->name);
 	record_string(r, "protocol", h->lmtp ? "lmtp" : "smtp");
-	record_string(r, "tls_version", a->tls_version);
-	record_string(r, "tls_cipher", a->tls_cipher);
+	record_string(r, "hop_tls_version", a->tls_version);
+	record_string(r, "hop_tls_cipher", a->tls_cipher);
 	record_number(r, "connect_us", a->connect_us);
 	record_number(r, "nth", a->nth);
+	record_number(r, "retransmitted", a->sent_again - a->sent_before);
 	record_number(r, "envelope_us",
 		      (a->content_us != 0 ? a->content_us : a->ended_us) - a->begun_us);
 	if (a->content_us != 0)
@@ -59,7 +60,7 @@ static void reply_facts(struct record *r, const struct recipient *x)
 	};
 
 	record_string(r, "command", stages[x->stage]);
-	record_number(r, "code", strtoul(x->text, NULL, 10));
+	record_number(r, "response_code", strtoul(x->text, NULL, 10));
 	record_string(r, "status", x->status);
 	record_string(r, "response", x->text);
 }

@@ -96,6 +96,8 @@ static void note_attempt(const struct client *c, struct attempt *a)
 	*a = (struct attempt){.begun_us = c->worker->shard->now_us,
 			      .connect_us = c->connect_us,
 			      .nth = c->messages};
+	if (c->conn.stream != NULL)
+		a->sent_before = a->sent_again = stream_retransmitted(c->conn.stream);
 	if (!conn_tls_facts(&c->conn, &t))
 		return;
 	snprintf(a->tls_version, sizeof(a->tls_version), "%s", t.protocol);
@@ -303,7 +305,7 @@ void transact_reply(struct client *c, bool more)
 		client_failed(c, "reply before its command");
 		return;
 	}
-	d->stage = c->data_sent ? STAGE_DATA : c->answered == 0 ? STAGE_MAIL : STAGE_RCPT;
+	client_stage(c, d, c->data_sent ? STAGE_DATA : c->answered == 0 ? STAGE_MAIL : STAGE_RCPT);
 	reply_status(&c->reply, status);
 	if (code == 421) {
 		delivery_outcome(d, RECIPIENT_TODO, code, status, reply_text(&c->reply));

@@ -1,6 +1,6 @@
 /* test_relay_manage.c - what an operator sees of the queue and changes in it while it works: pages,
  * hold and release, retry, route, bounce, delete; and what of it outlives a restart */
-#include "tests/unit/relay_kit.h"
+#include "tests/unit/manage_kit.h"
 
 #include <time.h>
 
@@ -20,79 +20,6 @@ static struct mail_options two_pools(void)
 	o.relay.n_routes = 2;
 	return o;
 }
-
-/* Everything that passes, up to a page. */
-static struct relay_page *look(struct bench *b, struct relay_filter f)
-{
-	static struct relay_page p;
-
-	for (unsigned i = 0; i < p.n; i++)
-		free(p.rows[i].done);
-	p = (struct relay_page){.filter = f, .most = RELAY_ROWS};
-	relay_page(b->m->relay, &p);
-	return &p;
-}
-
-static unsigned found(struct bench *b, struct relay_filter f)
-{
-	unsigned n = look(b, f)->n;
-
-	look(b, (struct relay_filter){.id = 1}); /* frees what was copied */
-	return n;
-}
-
-static unsigned with_status(struct bench *b, enum relay_status s)
-{
-	return found(b, (struct relay_filter){.statuses = 1u << s});
-}
-
-static bool carried_out(void *arg)
-{
-	return atomic_load(&((struct relay_order *)arg)->pending) == 0;
-}
-
-static struct relay_order *give(struct bench *b, enum relay_verb verb, struct relay_filter f,
-				const char *pool)
-{
-	struct relay_order *o = calloc(1, sizeof(*o));
-	struct relay_page *p = look(b, f);
-
-	o->verb = verb;
-	o->uid = 7;
-	snprintf(o->reason, sizeof(o->reason), "because");
-	snprintf(o->pool, sizeof(o->pool), "%s", pool != NULL ? pool : "");
-	for (unsigned i = 0; i < p->n; i++) {
-		o->targets[o->n].message = p->rows[i].message;
-		o->targets[o->n++].id = p->rows[i].id;
-	}
-	atomic_store(&o->pending, o->n);
-	look(b, (struct relay_filter){.id = 1});
-	relay_order(b->m->relay, o);
-	return o;
-}
-
-static unsigned results(const struct relay_order *o, enum relay_result r)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < o->n; i++)
-		n += o->targets[i].result == r;
-	return n;
-}
-
-/* Orders it of all that passes; how many of them came to r. */
-static unsigned order(struct bench *b, enum relay_verb verb, struct relay_filter f,
-		      const char *pool, enum relay_result r)
-{
-	struct relay_order *o = give(b, verb, f, pool);
-
-	assert_true(mail_run_until(b->m, carried_out, o, MINUTE));
-	unsigned n = results(o, r);
-	free(o);
-	return n;
-}
-
-static const struct relay_filter all;
 
 /* A queue that nothing leaves: its hop is not there. */
 static struct bench idle_bench(const struct mail_options *o)
@@ -197,7 +124,8 @@ static void a_bounce_tells_the_sender_why_and_a_null_reverse_path_nobody(void **
 {
 	struct bench b = bench();
 
-	hop_rule(b.h, (struct hop_rule){.stage = HOP_RCPT, .match = "a@x.y", .reply = "450 no\r\n"});
+	hop_rule(b.h,
+		 (struct hop_rule){.stage = HOP_RCPT, .match = "a@x.y", .reply = "450 no\r\n"});
 	submit(&b, "<alice@x.y>", "<a@x.y> ORCPT=rfc822;a@x.y", TEXT);
 	submit(&b, "<>", "<a@x.y>", TEXT);
 	mail_run(b.m, 10 * MAIL_SECOND);
@@ -427,7 +355,8 @@ static void a_walk_through_a_long_queue_meets_each_once_in_bounded_steps(void **
 			seen[p->rows[i].id - 1000000]++;
 		rows += p->n;
 		/* the queue changes under the cursor */
-		struct spool_found f = {.id = 5000000 + pages, .recipients = 1, .retry_at_s = INT32_MAX};
+		struct spool_found f = {
+			.id = 5000000 + pages, .recipients = 1, .retry_at_s = INT32_MAX};
 		p->filter.below = 5000000;
 		if (pages < 900)
 			assert_int_equal(relay_add(b.m->relay, &f), 0);
@@ -464,8 +393,8 @@ static void ages_and_states_sift(void **state)
 	int64_t now = shard_wall_s(b.m->shard);
 	assert_int_equal(found(&b, (struct relay_filter){.before_s = now - 90}), 10);
 	assert_int_equal(found(&b, (struct relay_filter){.after_s = now - 9}), 10);
-	assert_int_equal(found(&b, (struct relay_filter){.before_s = now - 10, .after_s = now - 19}),
-			 10);
+	assert_int_equal(
+		found(&b, (struct relay_filter){.before_s = now - 10, .after_s = now - 19}), 10);
 	assert_int_equal(with_status(&b, RELAY_DEFERRED), 100);
 	assert_int_equal(with_status(&b, RELAY_READY), 0);
 	assert_int_equal(found(&b, (struct relay_filter){.pool = "nowhere"}), 0);

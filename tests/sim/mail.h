@@ -65,7 +65,7 @@ struct mail {
 	struct smtp_worker *smtp;
 	struct relay_worker *relay;
 	struct smtp_listener listeners[2];
-	struct records *records; /* NULL: not wanted */
+	struct records *records;                  /* NULL: not wanted */
 	SSL_CTX *client_context, *server_context; /* the peers' */
 	char directory[64], chain[96], key[96], users[96];
 	struct timer tick;

@@ -190,11 +190,21 @@ static void note_found(void *arg, const struct spool_found *f)
 	l->at[l->n++] = *f;
 }
 
+static void restart(struct fixture *f, struct found_list *found)
+{
+	char error[256];
+
+	stop(f);
+	assert_int_equal(spool_open(&f->sp, &f->config, error, sizeof(error)), 0);
+	spool_each_found(f->sp, note_found, found);
+	assert_int_equal(spool_start(f->sp), 0);
+	f->client = spool_client_create(f->sp, 256);
+}
+
 static void restart_finds_what_is_left_with_its_state(void **state)
 {
 	struct fixture *f = *state;
 	struct found_list found = {0};
-	char error[256];
 	spool_id_t first, second, large;
 
 	assert_int_equal(commit(f, 1, 3000, &first), 0);
@@ -208,12 +218,7 @@ static void restart_finds_what_is_left_with_its_state(void **state)
 				  .n_dispositions = 2,
 				  .attempts = 4};
 	assert_int_equal(kit_run(f->client, &r), 0);
-	stop(f);
-	assert_int_equal(spool_open(&f->sp, &f->config, error, sizeof(error)), 0);
-	spool_each_found(f->sp, note_found, &found);
-	assert_int_equal(spool_start(f->sp), 0);
-	f->client = spool_client_create(f->sp, 256);
-
+	restart(f, &found);
 	assert_int_equal(found.n, 2);
 	assert_int_equal(found.at[0].id, second);
 	assert_int_equal(found.at[0].attempts, 4);
@@ -232,13 +237,8 @@ static void restart_finds_what_is_left_with_its_state(void **state)
 static struct spool_found found_again(struct fixture *f)
 {
 	struct found_list found = {0};
-	char error[256];
 
-	stop(f);
-	assert_int_equal(spool_open(&f->sp, &f->config, error, sizeof(error)), 0);
-	spool_each_found(f->sp, note_found, &found);
-	assert_int_equal(spool_start(f->sp), 0);
-	f->client = spool_client_create(f->sp, 256);
+	restart(f, &found);
 	assert_int_equal(found.n, 1);
 	return found.at[0];
 }

@@ -99,6 +99,24 @@ static void futurerelease_is_held_until_then_or_until_an_operator_releases_it(vo
 	bench_end(&b);
 }
 
+static void a_route_does_not_let_a_message_go_before_its_release(void **state)
+{
+	struct mail_options o = two_pools();
+	struct bench b = idle_bench(&o);
+	struct next_hop *partner = hop_create(b.m, SECOND_POOL);
+
+	submit(&b, "<alice@x.y> HOLDFOR=600", "<a@x.y>", TEXT);
+	mail_run(b.m, MAIL_SECOND);
+	assert_int_equal(order(&b, RELAY_ROUTE, all, "partner", RELAY_DONE), 1);
+	mail_run(b.m, 9ull * MINUTE);
+	assert_int_equal(with_status(&b, RELAY_HELD), 1);
+	assert_int_equal(partner->n_mails, 0);
+	assert_true(drained(&b, 2ull * MINUTE));
+	assert_int_equal(partner->n_mails, 1);
+	hop_free(partner);
+	idle_end(&b);
+}
+
 static void retry_does_not_wait_for_the_schedule(void **state)
 {
 	struct bench b = bench();
@@ -118,6 +136,19 @@ static void retry_does_not_wait_for_the_schedule(void **state)
 	assert_true(drained(&b, 2 * MAIL_SECOND));
 	assert_int_equal(b.h->n_mails, 1);
 	bench_end(&b);
+}
+
+static void retry_does_not_wait_for_a_hop_that_was_down(void **state)
+{
+	struct bench b = idle_bench(NULL);
+
+	submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+	mail_run(b.m, 10ull * MINUTE);
+	bench_serve(&b);
+	assert_int_equal(order(&b, RELAY_RETRY, all, NULL, RELAY_DONE), 1);
+	assert_true(drained(&b, MAIL_SECOND));
+	assert_int_equal(b.h->n_mails, 1);
+	idle_end(&b);
 }
 
 static void a_bounce_tells_the_sender_why_and_a_null_reverse_path_nobody(void **state)
@@ -236,6 +267,41 @@ static void a_message_in_two_pools_is_held_and_routed_as_one(void **state)
 	mail_restart_relay(b.m, DISK_DROP_ALL);
 	assert_int_equal(relay_queued(b.m->relay), 0);
 	hop_free(partner);
+	idle_end(&b);
+}
+
+static void an_entry_that_has_ended_is_no_part_of_what_is_ordered(void **state)
+{
+	struct mail_options o = two_pools();
+	struct bench b = idle_bench(&o);
+
+	submit(&b, "<alice@x.y>", "<a@x.y>\n<b@partner.test>", TEXT);
+	mail_run(b.m, MAIL_SECOND);
+	assert_int_equal(
+		order(&b, RELAY_DELETE, (struct relay_filter){.pool = "default"}, NULL, RELAY_DONE),
+		1);
+	assert_int_equal(order(&b, RELAY_HOLD, all, NULL, RELAY_DONE), 1);
+	assert_int_equal(with_status(&b, RELAY_HELD), 1);
+	idle_end(&b);
+}
+
+static void a_route_outweighs_the_look_up_that_is_under_way(void **state)
+{
+	struct mail_options o = two_pools();
+	struct bench b = idle_bench(&o);
+
+	submit(&b, "<alice@x.y>", "<a@x.y>", TEXT);
+	mail_run(b.m, MAIL_SECOND);
+	mail_restart_relay(b.m, DISK_DROP_ALL);
+	b.m->hold_spool = true;
+	mail_run(b.m, MAIL_SECOND);
+	assert_int_equal(with_status(&b, RELAY_DELIVERING), 1);
+	struct relay_order *route = give(&b, RELAY_ROUTE, all, "partner");
+	b.m->hold_spool = false;
+	assert_true(mail_run_until(b.m, carried_out, route, MINUTE));
+	free(route);
+	mail_run(b.m, MAIL_SECOND);
+	assert_int_equal(found(&b, (struct relay_filter){.pool = "partner"}), 1);
 	idle_end(&b);
 }
 
@@ -408,12 +474,16 @@ int main(void)
 		T(what_is_held_is_neither_tried_nor_expired_until_it_is_released),
 		T(a_hold_and_the_age_after_a_release_outlive_a_restart),
 		T(futurerelease_is_held_until_then_or_until_an_operator_releases_it),
+		T(a_route_does_not_let_a_message_go_before_its_release),
 		T(retry_does_not_wait_for_the_schedule),
+		T(retry_does_not_wait_for_a_hop_that_was_down),
 		T(a_bounce_tells_the_sender_why_and_a_null_reverse_path_nobody),
 		T(a_delete_tells_nobody_and_is_for_good),
 		T(a_route_is_kept_over_restart_and_reload_while_there_is_such_a_pool),
 		T(a_routed_message_whose_pool_goes_follows_the_routes_again),
 		T(a_message_in_two_pools_is_held_and_routed_as_one),
+		T(an_entry_that_has_ended_is_no_part_of_what_is_ordered),
+		T(a_route_outweighs_the_look_up_that_is_under_way),
 		T(an_attempt_under_way_ends_before_what_is_ordered),
 		T(nothing_is_done_before_the_spool_has_it),
 		T(a_later_order_is_not_undone_by_an_earlier_one_that_failed),

@@ -62,20 +62,21 @@ struct transaction {
 	uint32_t recipients;
 	struct chunk *prefix;
 	struct content content;
-	struct chunk *first, *last;               /* decoded body not yet given to the spool */
-	uint64_t held, body_bytes;                /* octets in these chunks; in all */
-	uint64_t max_bytes;                       /* that the user may send */
-	uint64_t charged;                         /* octets taken from the limits */
-	uint64_t began_us, data_us, submitted_us; /* MAIL; the content began; the spool got it */
-	struct digest *digest;                    /* of envelope and content; NULL: not wanted */
-	uint8_t name[DIGEST_BYTES];               /* its end */
-	uint64_t known_us;                        /* how long the name is to be known; 0: not */
-	unsigned appends;                         /* in flight */
-	int failure;                              /* first -errno of an append */
+	struct chunk *first, *last;     /* decoded body not yet given to the spool */
+	uint64_t held, body_bytes;      /* octets in these chunks; in all */
+	uint64_t max_bytes;             /* that the user may send */
+	uint64_t charged;               /* octets taken from the limits */
+	uint64_t data_us, submitted_us; /* the content began; the spool got it */
+	struct digest *digest;          /* of envelope and content; NULL: not wanted */
+	uint8_t name[DIGEST_BYTES];     /* its end */
+	uint64_t known_us;              /* how long the name is to be known; 0: not */
+	unsigned appends;               /* in flight */
+	int failure;                    /* first -errno of an append */
 	bool large, too_big, started_data, committing;
 	bool chunked;  /* BDAT has begun: neither RCPT nor DATA may follow */
 	bool poisoned; /* a chunk was refused: the others are, too */
 	int64_t accepted_at_s;
+	uint64_t began_us;            /* MAIL */
 	struct spool_request request; /* COMMIT or BODY_ABORT */
 };
 

@@ -112,12 +112,13 @@ struct delivery {
 	unsigned spool_failures; /* in a row */
 	bool last;               /* the entry ends */
 	bool expired, reported;
-	bool probe;       /* of a hop that breaks off messages: the fault is hardly the message's */
-	bool route;       /* no attempt: only where its recipients go is looked up */
-	bool notice;      /* no attempt: only those who want to hear of the delay are told */
-	bool hop_dsn;     /* the hop tells of success itself */
-	enum stage stage; /* whose reply comes next */
-	struct attempt {  /* for the records */
+	bool probe;   /* of a hop that breaks off messages: the fault is hardly the message's */
+	bool route;   /* no attempt: only where its recipients go is looked up */
+	bool notice;  /* no attempt: only those who want to hear of the delay are told */
+	bool hop_dsn; /* the hop tells of success itself */
+
+	enum stage stage;                                /* whose reply comes next */
+	struct attempt {                                 /* for the records */
 		uint64_t begun_us, content_us, ended_us; /* 0: not reached */
 		uint64_t connect_us;                     /* that the connection took, once */
 		uint32_t nth;                            /* message of the connection, from 1 */

@@ -265,7 +265,7 @@ static int open_records(struct gateway *g, char *error, size_t error_bytes)
 	return code;
 }
 
-static void drain_records(struct gateway *g)
+void gateway_drain_records(struct gateway *g)
 {
 	for (unsigned i = 0; g->record_file != NULL && i < g->n_units; i++)
 		record_file_drain(g->record_file, g->units[i].records);
@@ -393,7 +393,7 @@ void gateway_turn(struct gateway *g)
 
 	server_poll(g->server, 100);
 	log_drain();
-	drain_records(g);
+	gateway_drain_records(g);
 	if (now == last)
 		return;
 	last = now;
@@ -447,7 +447,7 @@ void gateway_drain(struct gateway *g)
 		worker_call(g->units[i].worker, drain_unit, &g->units[i], NULL, 1000);
 	for (unsigned ms = 0; ms < GATEWAY_DRAIN_MS && !all_idle(g); ms += 50) {
 		log_drain();
-		drain_records(g);
+		gateway_drain_records(g);
 		nanosleep(&tick, NULL);
 	}
 }
@@ -467,7 +467,7 @@ void gateway_close(struct gateway *g)
 	for (unsigned i = 0; g->running && i < g->n_units; i++)
 		unit_settle(&g->units[i], 30000);
 	queue_close(g);
-	drain_records(g);
+	gateway_drain_records(g);
 	record_file_close(g->record_file);
 	for (unsigned i = 0; i < g->n_units; i++)
 		unit_destroy(&g->units[i]);

@@ -43,6 +43,8 @@ int gateway_start(struct gateway *g, char *error, size_t error_bytes);
 /* One turn of the control thread: requests, logs, users file, watchdog.  Waits up to a tenth
  * of a second. */
 void gateway_turn(struct gateway *g);
+/* Writes the records that have come; a turn does, and whoever makes many at once. */
+void gateway_drain_records(struct gateway *g);
 /* Refuses new sessions, lets transactions end, stops the workers. */
 void gateway_drain(struct gateway *g);
 void gateway_close(struct gateway *g);

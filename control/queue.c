@@ -434,6 +434,7 @@ static json_t *change_page(struct walk *k, const struct relay_order *o, bool dry
 		if (p == NULL)
 			return NULL;
 		wait_for(p);
+		gateway_drain_records(k->g);
 		answer = report(k->g->queue, p);
 	}
 	json_object_set_new(answer, "matched", json_integer(n));

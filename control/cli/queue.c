@@ -27,7 +27,7 @@ const struct cli_about cli_abouts[] = {
 	{"domain", "domain", "DOMAIN", "of a recipient that is still to be served"},
 	{"older", "older_s", "AGE", "accepted so long ago, or longer: 90s, 15m, 12h, 3d"},
 	{"younger", "younger_s", "AGE", "accepted since"},
-	{"hop", "hop", "HOP", "name or address of the next hop that was tried last"},
+	{"hop", "hop", "HOP", "name or address of the next hop tried last, since the start"},
 	{"pool", "pool", "POOL", "pool that it waits for"},
 	{"status", "status", "STATUS", "ready, deferred, held, delivering; several by comma"},
 	{"limit", "limit", "NUMBER", "that many at most"},

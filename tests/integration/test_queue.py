@@ -89,6 +89,22 @@ def test_a_message_is_shown_with_envelope_and_header(lab):
     assert "is in the queue" in ctl(lab, "show", "123456", status=1)
 
 
+def test_what_a_recipient_asked_for_is_shown(lab):
+    with Raw(lab, 465, login=True) as c:
+        expect(c.cmd("MAIL FROM:<alice@example.net> RET=HDRS ENVID=QQ314 BODY=8BITMIME"), 250)
+        expect(c.cmd("RCPT TO:<zoe@example.org> NOTIFY=FAILURE,DELAY ORCPT=rfc822;zoe@old.example"),
+               250)
+        expect(c.cmd("DATA"), 354)
+        identity = expect(c.cmd("Subject: asked\r\n\r\nx\r\n."), 250).split()[4]
+    shown = json.loads(ctl(lab, "show", identity, "--json"))
+    assert shown["to"] == [{"address": "zoe@example.org", "state": "waiting",
+                            "notify": ["FAILURE", "DELAY"], "orcpt": "rfc822;zoe@old.example"}]
+    assert (shown["ret"], shown["envid"], shown["body"]) == ("HDRS", "QQ314", "8BITMIME"), shown
+    assert "header" not in shown, shown
+    assert order(lab, "delete", "--id", identity)["results"] == {"done": 1}
+    assert rows(lab, "--id", identity) == []
+
+
 def test_nothing_is_changed_without_saying_which(lab):
     assert "--all" in ctl(lab, "hold", status=1)
     assert order(lab, "hold", "--all", "--dry-run")["matched"] == 4
@@ -185,6 +201,8 @@ def test_thousands_are_paged_changed_and_deleted_while_others_are_answered(lab):
     finally:
         stop.set()
         other.join()
+    told = [r for r in records(lab, "admin") if r.get("reason") == "test"]
+    assert len(told) == done["results"]["done"]
     # one may be under way at this moment
     assert done["results"]["done"] >= CROWD * 9 // 10 - 8, done
     print("# %d listed in %.2f s, deleted in %.2f s, another command took %.0f ms at most" %

@@ -240,6 +240,9 @@ static int found_disposition(struct spool *sp, struct spool_segment *seg,
 	segment_take_state(seg, e);
 	s->retry_at_s = d.retry_at_s;
 	s->attempts = d.attempts;
+	s->held = d.held;
+	s->route = d.route;
+	s->released_at_s = d.released_at_s;
 	memcpy(s->done, payload + DISPOSITION_HEAD_BYTES, bitmap_bytes(d.recipients));
 	return 0;
 }

@@ -201,10 +201,13 @@ static uint32_t hostile_payload(struct kit_random *rnd, uint8_t *out, uint32_t *
 		struct disposition_head d = {.message_segment = kit_draw(rnd, 3),
 					     .attempts = 1,
 					     .last = kit_draw(rnd, 4) == 0,
-					     .recipients = (uint32_t)kit_draw(rnd, 4)};
+					     .recipients = (uint32_t)kit_draw(rnd, 4),
+					     .held = kit_draw(rnd, 3) == 0,
+					     .route = (uint32_t)kit_draw(rnd, 2)};
 
 		disposition_head_encode(out, &d);
-		bytes = DISPOSITION_HEAD_BYTES + bitmap_bytes(d.recipients);
+		bytes = DISPOSITION_HEAD_BYTES + bitmap_bytes(d.recipients) +
+			mark_bytes(d.route, d.released_at_s);
 	}
 	if (kit_draw(rnd, 4) == 0)
 		out[kit_draw(rnd, 60)] ^= (uint8_t)(1u << kit_draw(rnd, 8));

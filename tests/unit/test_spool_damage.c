@@ -337,6 +337,25 @@ static void segment_without_any_header_is_set_aside_whole(void **state)
 	assert_int_equal(commit(g, 1, 100, NULL), 0);
 }
 
+/* Its message may be what cannot be read: the body waits, start after start, for the operator. */
+static void body_is_kept_while_a_segment_could_not_be_read(void **state)
+{
+	struct rig *g = *state;
+	spool_id_t id = spool_new_id(g->sp);
+
+	assert_int_equal(append(g, id, 1, 0, 3000), 0);
+	assert_int_equal(commit_large(g, id, 1, 3000), 0);
+	struct disk_bytes b = segment_bytes(g);
+	flip(&b, 20, 0xff);
+	flip(&b, SEGMENT_COPY_AT + 20, 0xff);
+	for (unsigned start = 0; start < 2; start++) {
+		rig_restart(g, DISK_DROP_ALL);
+		assert_int_equal(g->n_found, 0);
+		assert_int_equal(disk_count(g->disk, ".log.bad"), 1);
+		assert_int_equal(disk_count(g->disk, ".body"), 1);
+	}
+}
+
 static void segment_of_zeros_was_never_begun_and_is_removed(void **state)
 {
 	struct rig *g = *state;
@@ -472,6 +491,7 @@ int main(void)
 		T(record_inside_a_message_is_never_taken_for_a_record),
 		T(one_damaged_header_of_two_is_enough),
 		T(segment_without_any_header_is_set_aside_whole),
+		T(body_is_kept_while_a_segment_could_not_be_read),
 		T(segment_of_zeros_was_never_begun_and_is_removed),
 		T(foreign_files_are_left_alone),
 		T(newer_format_is_refused_by_name),

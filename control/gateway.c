@@ -192,6 +192,7 @@ static int open_units(struct gateway *g, char *error, size_t error_bytes)
 	int rc = 0;
 
 	g->env.config = &g->config;
+	g->hop_room = settings_hop_room(&g->config);
 	g->env.chunk_bytes = chunk_bytes(&g->config);
 	for (unsigned i = 0; rc == 0 && i < g->config.dataplane.worker_count; i++) {
 		g->n_units = i + 1;

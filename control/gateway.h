@@ -24,6 +24,7 @@ struct gateway {
 	struct unit_env env;
 	struct unit units[CONFIG_WORKERS];
 	unsigned n_units;
+	uint64_t hop_room; /* connections to next hops that the tables were made for */
 	const char *config_file;
 	struct limits *limits;           /* reload.c */
 	struct record_file *record_file; /* NULL: no records */

@@ -141,6 +141,8 @@ static void client_timer(struct timer *t)
 void client_quit(struct client *c)
 {
 	c->state = CLIENT_QUIT;
+	list_del(&c->link);
+	list_push_back(&c->hop->clients, &c->link);
 	client_command(c, "QUIT\r\n", 6);
 	client_arm(c, IDLE_US);
 	client_flush(c);
@@ -161,6 +163,8 @@ void client_idle(struct client *c, bool reset)
 		return;
 	}
 	c->state = CLIENT_IDLE;
+	list_del(&c->link);
+	list_push_front(&c->hop->clients, &c->link);
 	client_arm(c, IDLE_US);
 }
 

@@ -159,7 +159,7 @@ enum client_state {
 struct hop {
 	struct list link; /* in worker->retired, or nowhere */
 	struct relay_hop config;
-	struct list clients;
+	struct list clients; /* the idle ones in front */
 	unsigned n_clients, n_connecting;
 	unsigned uses;            /* deliveries and others that look at it */
 	bool retired;             /* no longer configured: freed when nobody uses it */

@@ -33,7 +33,8 @@
 	X(relay, timeouts, "connections", "next hops that did not answer in time")                 \
 	X(relay, bad_replies, "connections", "connections dropped: malformed or endless reply")    \
 	X(relay, injected, "connections", "connections dropped: octets behind a STARTTLS reply")   \
-	X(relay, spool_errors, "requests", "spool requests of the relay that failed")
+	X(relay, spool_errors, "requests", "spool requests of the relay that failed")              \
+	X(relay, stuck, "messages", "messages found waiting for nothing, or for the spool too long")
 
 COUNTER_ENUM(relay, RELAY_COUNTERS)
 

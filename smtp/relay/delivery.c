@@ -32,6 +32,24 @@ void delivery_free(struct delivery *d)
 	slab_free(w->deliveries, d->handle);
 }
 
+static int ask(struct delivery *d)
+{
+	int rc = relay_submit(d->worker, &d->request);
+
+	d->asked = rc == 0;
+	d->asked_us = d->worker->shard->now_us;
+	return rc;
+}
+
+static struct delivery *answered(struct spool_request *r)
+{
+	struct delivery *d = r->user;
+
+	d->worker->spool_pending--;
+	d->asked = d->stuck = false;
+	return d;
+}
+
 /* The attempt never came to an outcome: nothing is recorded, the message waits. */
 static void delivery_drop(struct delivery *d, const char *why)
 {
@@ -82,11 +100,10 @@ static void carry_out(struct delivery *d)
 
 static void envelope_loaded(struct spool_request *r)
 {
-	struct delivery *d = r->user;
+	struct delivery *d = answered(r);
 	struct relay_worker *w = d->worker;
 	struct message *m = d->message;
 
-	w->spool_pending--;
 	d->envelope->end = (uint32_t)r->read_bytes;
 	if (r->verdict < 0 || envelope_decode(d->envelope->data, d->envelope->end, &d->e) < 0 ||
 	    d->e.recipients != m->recipients) {
@@ -146,6 +163,7 @@ static struct delivery *begin(struct message *m, struct client *c)
 	}
 	*d = (struct delivery){.worker = w, .message = m, .client = c, .handle = h};
 	timer_init(&d->timer, NULL);
+	m->delivery = d;
 	if (c != NULL)
 		c->delivery = d;
 	d->envelope = chunk_alloc(w->shard->chunks, size, true);
@@ -164,7 +182,7 @@ static struct delivery *begin(struct message *m, struct client *c)
 
 static void load_envelope(struct delivery *d)
 {
-	if (d->envelope == NULL || relay_submit(d->worker, &d->request) < 0)
+	if (d->envelope == NULL || ask(d) < 0)
 		delivery_drop(d, "out of memory");
 }
 
@@ -282,17 +300,16 @@ static void dispose_again(struct timer *t)
 {
 	struct delivery *d = container_of(t, struct delivery, timer);
 
-	if (relay_submit(d->worker, &d->request) < 0)
+	if (ask(d) < 0)
 		spool_later(d, dispose_again);
 }
 
 static void disposed(struct spool_request *r)
 {
-	struct delivery *d = r->user;
+	struct delivery *d = answered(r);
 	struct relay_worker *w = d->worker;
 	struct message *m = d->message;
 
-	w->spool_pending--;
 	/* the spool no longer knows the message: its end was recorded before */
 	if (r->verdict == -ENOENT) {
 		d->last = true;
@@ -386,10 +403,9 @@ static void finish(struct delivery *d)
 
 static void reported(struct spool_request *r)
 {
-	struct delivery *d = r->user;
+	struct delivery *d = answered(r);
 	struct relay_worker *w = d->worker;
 
-	w->spool_pending--;
 	if (r->verdict < 0) {
 		/* no report, no disposition */
 		relay_count(w, relay_spool_errors);
@@ -419,16 +435,15 @@ static void report(struct delivery *d)
 	}
 	d->request.user = d;
 	d->request.done = reported;
-	if (relay_submit(d->worker, &d->request) < 0)
+	if (ask(d) < 0)
 		spool_later(d, conclude);
 }
 
 /* A report without a piece of the message is better than none. */
 static void head_read(struct spool_request *r)
 {
-	struct delivery *d = r->user;
+	struct delivery *d = answered(r);
 
-	d->worker->spool_pending--;
 	d->head->end = r->verdict < 0 ? 0 : (uint32_t)r->read_bytes;
 	d->head_read = true;
 	report(d);
@@ -457,7 +472,7 @@ static void read_head(struct delivery *d)
 		.place = d->message->place,
 		.read_bytes = all < d->head->size ? all : d->head->size,
 	};
-	if (relay_submit(w, &d->request) < 0)
+	if (ask(d) < 0)
 		spool_later(d, conclude);
 }
 
@@ -522,5 +537,16 @@ void delivery_end(struct delivery *d)
 		relay_count(d->worker, relay_reports_suppressed);
 	else if (any_failed(d) && !report_owed(d))
 		relay_count(d->worker, relay_reports_unwanted);
+	conclude(&d->timer);
+}
+
+void delivery_adrift(struct delivery *d)
+{
+	if (d->recipients == NULL) {
+		delivery_drop(d, "the attempt stood still");
+		return;
+	}
+	delivery_outcome(d, RECIPIENT_TODO, 451, "4.3.0", "the attempt stood still");
+	delivery_outcome(d, RECIPIENT_ACCEPTED, 451, "4.3.0", "the attempt stood still");
 	conclude(&d->timer);
 }

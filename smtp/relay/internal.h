@@ -46,7 +46,10 @@ struct split {
 
 /* A queue entry; <= 216 B, because a backlog is many of them. */
 struct message {
-	struct list link;   /* in ready, or nowhere */
+	union {
+		struct list link;          /* READY: in the list of those */
+		struct delivery *delivery; /* ACTIVE */
+	};
 	struct timer timer; /* DEFERRED: next attempt; READY: expiry */
 	struct relay_worker *worker;
 	handle_t handle;
@@ -103,6 +106,7 @@ struct delivery {
 	struct envelope e;
 	struct recipient *recipients;
 	struct spool_request request; /* one at a time */
+	uint64_t asked_us;            /* the spool has it since */
 	struct spool_disposition *dispositions;
 	struct hop *hop; /* that was tried; NULL: none */
 	struct chunk *report, *report_envelope;
@@ -128,6 +132,8 @@ struct delivery {
 	struct relay_order *order; /* no attempt: an operator ends it; NULL: nobody does */
 	unsigned target;           /* of the order */
 	bool head_read;
+	bool asked; /* the spool has the request */
+	bool stuck; /* for too long; said once */
 };
 
 /* Bytes of the content on their way from the spool to the wire. */
@@ -247,6 +253,8 @@ struct relay_worker {
 	uint16_t hop_numbers;  /* the last one given out */
 	struct slab *messages, *deliveries;
 	unsigned n_clients, spool_pending;
+	uint64_t watch_us; /* the next look at the queue (watch.c) */
+	uint32_t watched;  /* entries of this round */
 	bool draining;
 	uint64_t counters[relay_counter_count];
 };
@@ -319,6 +327,10 @@ uint64_t message_retry_us(const struct message *m);
 void message_free(struct message *m);
 int relay_submit(struct relay_worker *w, struct spool_request *r);
 
+/* watch.c */
+/* Looks at the next few entries when it is time. */
+void queue_watch(struct relay_worker *w);
+
 /* browse.c */
 enum relay_status message_status(const struct message *m);
 
@@ -346,6 +358,8 @@ void delivery_route(struct message *m);
 /* An operator ends the message: bounce or delete. */
 void delivery_ordered(struct message *m, struct relay_order *o, unsigned target);
 void delivery_free(struct delivery *d);
+/* Nothing would ever end it: no request, no timer, no connection. */
+void delivery_adrift(struct delivery *d);
 /* The connection has gone, or the attempt is over: dispositions follow from the recipients. */
 void delivery_end(struct delivery *d);
 /* Sets every recipient in state from to the outcome that the reply code means. */

@@ -246,7 +246,8 @@ void message_free(struct message *m)
 	struct relay_worker *w = m->worker;
 
 	timer_cancel(w->shard->timers, &m->timer);
-	list_del(&m->link);
+	if (m->state == MESSAGE_READY)
+		list_del(&m->link);
 	free(m->done);
 	free(m->last_error);
 	split_leave(m);
@@ -423,6 +424,7 @@ unsigned relay_poll(void *relay_worker)
 
 	if (w->draining)
 		return work;
+	queue_watch(w);
 	if (w->unrouted.n > 0)
 		routes_dispatch(w);
 	for (unsigned i = 0; i < w->n_pools; i++) {

@@ -127,13 +127,12 @@ static struct message *twin(const struct message *m, uint8_t *done, unsigned poo
 		return NULL;
 	struct message fresh = *t;
 	*t = *m;
-	t->link = fresh.link;
 	t->timer = fresh.timer;
 	t->handle = fresh.handle;
 	t->last_error = m->last_error != NULL ? strdup(m->last_error) : NULL;
 	t->done = done;
 	t->pool = (uint8_t)pool;
-	list_init(&t->link);
+	t->delivery = NULL; /* it waits at once */
 	return t;
 }
 

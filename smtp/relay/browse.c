@@ -71,6 +71,7 @@ enum relay_status message_status(const struct message *m)
 {
 	switch (m->state) {
 	case MESSAGE_READY:
+	case MESSAGE_DUE:
 		return RELAY_READY;
 	case MESSAGE_HELD:
 		return RELAY_HELD;

@@ -21,6 +21,7 @@ void delivery_free(struct delivery *d)
 	if (d->order != NULL)
 		order_end(d->order, d->target, d->last ? RELAY_DONE : RELAY_FAILED);
 	w->routing -= d->route;
+	w->ending -= d->due;
 
 	timer_cancel(w->shard->timers, &d->timer);
 	chunk_free_list(p, d->envelope);
@@ -193,7 +194,8 @@ void delivery_begin(struct message *m, struct client *c)
 	if (d == NULL)
 		return;
 	m->attempts++;
-	d->expired = c == NULL;
+	d->expired = d->due = c == NULL;
+	m->worker->ending += d->due;
 	load_envelope(d);
 }
 
@@ -205,7 +207,8 @@ void delivery_notice(struct message *m)
 		m->noticed = false;
 		return;
 	}
-	d->notice = true;
+	d->notice = d->due = true;
+	m->worker->ending++;
 	load_envelope(d);
 }
 

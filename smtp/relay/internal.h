@@ -35,7 +35,13 @@ enum {
 
 enum { POOL_UNROUTED = UINT8_MAX };
 
-enum message_state { MESSAGE_READY, MESSAGE_DEFERRED, MESSAGE_HELD, MESSAGE_ACTIVE };
+enum message_state {
+	MESSAGE_READY,
+	MESSAGE_DEFERRED,
+	MESSAGE_DUE, /* its end or a notice is: its turn comes */
+	MESSAGE_HELD,
+	MESSAGE_ACTIVE,
+};
 
 /* Entries of one message in several pools; the last to end ends the message in the spool. */
 struct split {
@@ -47,7 +53,7 @@ struct split {
 /* A queue entry; <= 216 B, because a backlog is many of them. */
 struct message {
 	union {
-		struct list link;          /* READY: in the list of those */
+		struct list link;          /* READY, DUE: in the list of those */
 		struct delivery *delivery; /* ACTIVE */
 	};
 	struct timer timer; /* DEFERRED: next attempt; READY: expiry */
@@ -118,6 +124,7 @@ struct delivery {
 	bool expired, reported;
 	bool probe;   /* of a hop that breaks off messages: the fault is hardly the message's */
 	bool route;   /* no attempt: only where its recipients go is looked up */
+	bool due;     /* was MESSAGE_DUE */
 	bool notice;  /* no attempt: only those who want to hear of the delay are told */
 	bool hop_dsn; /* the hop tells of success itself */
 
@@ -248,6 +255,8 @@ struct relay_worker {
 	unsigned n_routes;
 	struct ready unrouted; /* somebody must look where their recipients go */
 	unsigned routing;      /* whose envelope is being read for that */
+	struct list due;       /* messages */
+	unsigned ending;       /* deliveries of those */
 	struct list retired;   /* hops that are still in use */
 	struct list changes;   /* an operator's, on their way into the spool */
 	uint16_t hop_numbers;  /* the last one given out */
@@ -313,8 +322,8 @@ void route_message(struct delivery *d);
 /* queue.c */
 struct message *message_pop(struct relay_worker *w, struct ready *r);
 struct message *message_alloc(struct relay_worker *w);
-/* Out of the list of those that are ready, if it is in there. */
-void message_leave_ready(struct message *m);
+/* Out of the list that it waits in, if any. */
+void message_leave(struct message *m);
 /* Back to what it waited for. */
 void message_resume(struct message *m);
 void message_ready(struct message *m);

@@ -122,7 +122,7 @@ void changes_free(struct relay_worker *w)
 /* Out of whatever it waits for. */
 static void take_out(struct message *m)
 {
-	message_leave_ready(m);
+	message_leave(m);
 	timer_cancel(m->worker->shard->timers, &m->timer);
 }
 

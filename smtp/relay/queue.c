@@ -16,6 +16,8 @@ COUNTER_TABLE(relay, RELAY_COUNTERS)
 /* One a connection, and expiries, notices and look-ups on top; memory is taken as they come. */
 enum { DELIVERIES = 65536 };
 
+enum { DUE_A_TURN = 16, DUE_AT_ONCE = 128 };
+
 static uint64_t us_until(const struct relay_worker *w, int64_t unix_s)
 {
 	int64_t left = unix_s - shard_wall_s(w->shard);
@@ -125,32 +127,62 @@ static struct ready *ready_list(const struct message *m)
 	return m->pool < w->n_pools ? &w->pools[m->pool]->ready : &w->unrouted;
 }
 
-void message_leave_ready(struct message *m)
+void message_leave(struct message *m)
 {
-	if (m->state != MESSAGE_READY)
+	if (m->state != MESSAGE_READY && m->state != MESSAGE_DUE)
 		return;
 	list_del(&m->link);
-	ready_list(m)->n--;
+	if (m->state == MESSAGE_READY)
+		ready_list(m)->n--;
 }
 
-static void message_due(struct timer *t)
+/* A restart, a reload or a clock may make very many due at once. */
+static void message_due(struct message *m)
 {
-	struct message *m = container_of(t, struct message, timer);
+	struct relay_worker *w = m->worker;
+
+	m->state = MESSAGE_DUE;
+	list_push_back(&w->due, &m->link);
+}
+
+static void see_to(struct message *m)
+{
 	struct relay_worker *w = m->worker;
 
 	if (us_to_expiry(m) == 0) {
-		message_leave_ready(m);
 		relay_count(w, relay_expired);
 		if (m->by == ENVELOPE_BY_RETURN && us_until(w, m->by_at_s) == 0)
 			relay_count(w, relay_deadline_passed);
 		m->state = MESSAGE_ACTIVE;
 		delivery_begin(m, NULL);
 	} else if (us_to_notice(m) == 0) {
-		message_leave_ready(m);
 		relay_count(w, relay_notices);
 		m->noticed = true;
 		m->state = MESSAGE_ACTIVE;
 		delivery_notice(m);
+	} else { /* a reload gave it more time */
+		message_resume(m);
+	}
+}
+
+static void due_dispatch(struct relay_worker *w)
+{
+	for (unsigned i = 0; i < DUE_A_TURN && w->ending < DUE_AT_ONCE; i++) {
+		struct list *l = list_pop_front(&w->due);
+		if (l == NULL)
+			return;
+		see_to(container_of(l, struct message, link));
+	}
+}
+
+static void message_timer(struct timer *t)
+{
+	struct message *m = container_of(t, struct message, timer);
+	struct relay_worker *w = m->worker;
+
+	if (us_to_expiry(m) == 0 || us_to_notice(m) == 0) {
+		message_leave(m);
+		message_due(m);
 	} else if (m->state == MESSAGE_DEFERRED && m->due_us <= w->shard->now_us) {
 		message_ready(m);
 	} else { /* the wall clock has seconds only */
@@ -177,9 +209,13 @@ void message_ready(struct message *m)
 
 	if (parked(m))
 		return;
-	m->state = MESSAGE_READY;
 	m->next_at_s = shard_wall_s(w->shard);
 	m->due_us = w->shard->now_us;
+	if (us_to_expiry(m) == 0 || us_to_notice(m) == 0) {
+		message_due(m);
+		return;
+	}
+	m->state = MESSAGE_READY;
 	list_push_back(&r->list[PRIORITIES / 2 - m->priority], &m->link);
 	r->n++;
 	arm_ready(m);
@@ -246,7 +282,7 @@ void message_free(struct message *m)
 	struct relay_worker *w = m->worker;
 
 	timer_cancel(w->shard->timers, &m->timer);
-	if (m->state == MESSAGE_READY)
+	if (m->state == MESSAGE_READY || m->state == MESSAGE_DUE)
 		list_del(&m->link);
 	free(m->done);
 	free(m->last_error);
@@ -267,7 +303,7 @@ struct message *message_alloc(struct relay_worker *w)
 	m->worker = w;
 	m->handle = h;
 	list_init(&m->link);
-	timer_init(&m->timer, message_due);
+	timer_init(&m->timer, message_timer);
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
 	return m;
 }
@@ -352,6 +388,7 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	w->env = *env;
 	w->shard = env->shard;
 	ready_init(&w->unrouted);
+	list_init(&w->due);
 	list_init(&w->retired);
 	list_init(&w->changes);
 	w->messages = slab_create(sizeof(struct message), c->max_messages);
@@ -425,6 +462,8 @@ unsigned relay_poll(void *relay_worker)
 	if (w->draining)
 		return work;
 	queue_watch(w);
+	if (!list_empty(&w->due))
+		due_dispatch(w);
 	if (w->unrouted.n > 0)
 		routes_dispatch(w);
 	for (unsigned i = 0; i < w->n_pools; i++) {

@@ -70,13 +70,19 @@ static void watch(struct message *m)
 		if (ticks(w, &m->timer) && !list_empty(&m->link))
 			return;
 		found(m, "ready, but out of the list or without a timer");
-		message_leave_ready(m);
+		message_leave(m);
 		message_ready(m);
 		return;
 	case MESSAGE_DEFERRED:
 		if (ticks(w, &m->timer))
 			return;
 		found(m, "deferred, but without a timer or long due");
+		message_resume(m);
+		return;
+	case MESSAGE_DUE:
+		if (!list_empty(&m->link))
+			return;
+		found(m, "due, but out of the list");
 		message_resume(m);
 		return;
 	case MESSAGE_HELD:

@@ -164,6 +164,35 @@ static void an_envelope_that_the_spool_never_returns_is_counted_once(void **stat
 	bench_end(&b);
 }
 
+/* As after a long time without power: the spool has a bounded number of their requests. */
+static void many_that_expire_at_once_end_a_few_at_a_time(void **state)
+{
+	enum { N = 1000, AT_ONCE = 128 };
+	struct bench b = bench();
+	struct relay_worker *w = b.m->relay;
+	unsigned most = 0;
+
+	for (unsigned i = 0; i < N; i++) {
+		struct spool_found f = {.id = 1 + i, .recipients = 1};
+		assert_int_equal(relay_add(w, &f), 0);
+	}
+	assert_int_equal(w->spool_pending, 0);
+	b.m->hold_spool = true;
+	mail_run(b.m, MAIL_SECOND);
+	assert_int_equal(w->spool_pending, AT_ONCE);
+	assert_int_equal(count(&b, relay_expired), AT_ONCE);
+	b.m->hold_spool = false;
+	/* the spool knows none of them: each is looked at, and again a second later */
+	for (unsigned i = 0; i < 200 && count(&b, relay_expired) < N; i++) {
+		mail_run(b.m, 5000);
+		most = w->spool_pending > most ? w->spool_pending : most;
+	}
+	assert_in_range(count(&b, relay_expired), N, N + AT_ONCE);
+	assert_in_range(most, 0, AT_ONCE);
+	assert_int_equal(count(&b, relay_stuck), 0);
+	bench_end(&b);
+}
+
 /* ---- random trouble ---- */
 
 enum { MESSAGES = 8, RECIPIENTS = 3 };
@@ -351,6 +380,7 @@ int main(void)
 			an_outcome_whose_timer_is_lost_is_recorded_and_not_delivered_again),
 		cmocka_unit_test(an_outcome_that_the_spool_never_answers_is_counted_once_and_kept),
 		cmocka_unit_test(an_envelope_that_the_spool_never_returns_is_counted_once),
+		cmocka_unit_test(many_that_expire_at_once_end_a_few_at_a_time),
 		cmocka_unit_test(random_trouble_ends_everything_once_by_the_time_of_giving_up),
 		cmocka_unit_test(after_an_outage_the_oldest_go_first),
 	};

@@ -167,7 +167,7 @@ static void an_envelope_that_the_spool_never_returns_is_counted_once(void **stat
 /* As after a long time without power: the spool has a bounded number of their requests. */
 static void many_that_expire_at_once_end_a_few_at_a_time(void **state)
 {
-	enum { N = 1000, AT_ONCE = 128 };
+	enum { N = 500, AT_ONCE = 128 };
 	struct bench b = bench();
 	struct relay_worker *w = b.m->relay;
 	unsigned most = 0;

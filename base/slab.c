@@ -5,28 +5,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_OBJECTS = 256 };
+enum { BLOCK_OBJECTS = 256, HEAD_BYTES = 64, DENSE_BLOCK = 32768 /* and its alignment */ };
 
 struct tag {
 	uint32_t generation; /* odd: in use */
 	uint32_t next_free;  /* index + 1 */
 };
 
+/* In front of a dense block. */
+struct head {
+	struct slab *slab;
+	uint32_t first; /* index */
+};
+static_assert(sizeof(struct head) <= HEAD_BYTES, "in front of the objects");
+static_assert(SLAB_DENSE_BYTES / 8 * 8 * BLOCK_OBJECTS + HEAD_BYTES <= DENSE_BLOCK, "a block");
+
 struct slab {
 	size_t object_bytes;
+	size_t head_bytes; /* 0: not dense */
+	void *owner;
 	uint32_t limit, used, extent;
 	uint32_t first_free; /* index + 1; 0: none */
 	struct tag *tags;    /* by index */
 	uint8_t **blocks;
 };
 
-struct slab *slab_create(size_t object_bytes, uint32_t limit)
+static struct slab *create(size_t object_bytes, size_t head_bytes, uint32_t limit)
 {
 	struct slab *s = calloc(1, sizeof(*s));
 
 	if (s == NULL)
 		return NULL;
-	s->object_bytes = (object_bytes + 63) & ~(size_t)63;
+	s->object_bytes = object_bytes;
+	s->head_bytes = head_bytes;
 	s->limit = limit;
 	s->blocks = calloc((size_t)limit / BLOCK_OBJECTS + 1, sizeof(*s->blocks));
 	s->tags = calloc((size_t)limit + 1, sizeof(*s->tags));
@@ -35,6 +46,40 @@ struct slab *slab_create(size_t object_bytes, uint32_t limit)
 		return NULL;
 	}
 	return s;
+}
+
+struct slab *slab_create(size_t object_bytes, uint32_t limit)
+{
+	return create((object_bytes + 63) & ~(size_t)63, 0, limit);
+}
+
+struct slab *slab_create_dense(size_t object_bytes, uint32_t limit, void *owner)
+{
+	assert(object_bytes <= SLAB_DENSE_BYTES);
+	struct slab *s = create((object_bytes + 7) & ~(size_t)7, HEAD_BYTES, limit);
+
+	if (s != NULL)
+		s->owner = owner;
+	return s;
+}
+
+static const struct head *head_of(const void *object)
+{
+	return (const struct head *)((uintptr_t)object & ~(uintptr_t)(DENSE_BLOCK - 1));
+}
+
+void *slab_dense_owner(const void *object)
+{
+	return head_of(object)->slab->owner;
+}
+
+handle_t slab_dense_handle(const void *object)
+{
+	const struct head *h = head_of(object);
+	size_t at = (size_t)((const uint8_t *)object - (const uint8_t *)h) - HEAD_BYTES;
+	uint32_t i = h->first + (uint32_t)(at / h->slab->object_bytes);
+
+	return (uint64_t)h->slab->tags[i].generation << 32 | i;
 }
 
 void slab_destroy(struct slab *s)
@@ -50,7 +95,8 @@ void slab_destroy(struct slab *s)
 
 static void *object(const struct slab *s, uint32_t i)
 {
-	return s->blocks[i / BLOCK_OBJECTS] + s->object_bytes * (i % BLOCK_OBJECTS);
+	return s->blocks[i / BLOCK_OBJECTS] + s->head_bytes +
+	       s->object_bytes * (i % BLOCK_OBJECTS);
 }
 
 void *slab_alloc(struct slab *s, handle_t *h)
@@ -65,9 +111,13 @@ void *slab_alloc(struct slab *s, handle_t *h)
 			return NULL;
 		i = s->extent;
 		if (i % BLOCK_OBJECTS == 0) {
-			uint8_t *b = aligned_alloc(64, s->object_bytes * BLOCK_OBJECTS);
+			uint8_t *b = s->head_bytes > 0
+					     ? aligned_alloc(DENSE_BLOCK, DENSE_BLOCK)
+					     : aligned_alloc(64, s->object_bytes * BLOCK_OBJECTS);
 			if (b == NULL)
 				return NULL;
+			if (s->head_bytes > 0)
+				*(struct head *)b = (struct head){s, i};
 			s->blocks[i / BLOCK_OBJECTS] = b;
 		}
 		s->extent++;

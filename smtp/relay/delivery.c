@@ -71,11 +71,6 @@ static void delivery_drop(struct delivery *d, const char *why)
 		client_idle(c, false);
 }
 
-static bool is_done(const struct message *m, uint32_t i)
-{
-	return m->done != NULL && (m->done[i / 8] & 1u << i % 8) != 0;
-}
-
 static void conclude(struct timer *t);
 
 static bool is_silent(const struct delivery *d)
@@ -122,19 +117,19 @@ static void envelope_loaded(struct spool_request *r)
 		return;
 	}
 	for (uint32_t i = 0; i < m->recipients; i++)
-		d->recipients[i].state = is_done(m, i) ? RECIPIENT_DONE : RECIPIENT_TODO;
+		d->recipients[i].state = message_done(m, i) ? RECIPIENT_DONE : RECIPIENT_TODO;
 	/* the envelope is the truth; after a restart the queue entry knows less */
 	if (d->order != NULL) {
 		carry_out(d);
 	} else if (d->notice) {
 		delivery_outcome(d, RECIPIENT_TODO, 450, "4.0.0",
-				 m->last_error != NULL ? m->last_error : "not tried yet");
+				 message_error(m) != NULL ? message_error(m) : "not tried yet");
 		conclude(&d->timer);
 	} else if (d->expired) {
 		bool deadline =
 			d->e.by == ENVELOPE_BY_RETURN && shard_wall_s(w->shard) >= d->e.by_at_s;
 		delivery_outcome(d, RECIPIENT_TODO, 554, deadline ? "5.4.7" : "4.4.7",
-				 m->last_error != NULL ? m->last_error
+				 message_error(m) != NULL ? message_error(m)
 				 : deadline            ? "delivery deadline passed"
 						       : "delivery time expired");
 		delivery_end(d);
@@ -150,12 +145,13 @@ static void envelope_loaded(struct spool_request *r)
 
 static struct delivery *begin(struct message *m, struct client *c)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 	handle_t h;
 	struct delivery *d = slab_alloc(w->deliveries, &h);
-	enum chunk_size size = m->place.envelope_bytes <= chunk_capacity(CHUNK_4K)    ? CHUNK_4K
-			       : m->place.envelope_bytes <= chunk_capacity(CHUNK_16K) ? CHUNK_16K
-										      : CHUNK_64K;
+	uint32_t bytes = m->envelope_units * ENVELOPE_UNIT;
+	enum chunk_size size = bytes <= chunk_capacity(CHUNK_4K)    ? CHUNK_4K
+			       : bytes <= chunk_capacity(CHUNK_16K) ? CHUNK_16K
+								    : CHUNK_64K;
 	if (d == NULL) {
 		message_defer(m, "too many deliveries at once", RETRY_SPOOL_US);
 		if (c != NULL)
@@ -174,9 +170,8 @@ static struct delivery *begin(struct message *m, struct client *c)
 		.user = d,
 		.done = envelope_loaded,
 		.chunks = d->envelope,
-		.place = m->place,
-		.read_envelope = true,
-		.read_bytes = m->place.envelope_bytes,
+				.read_envelope = true,
+		.read_bytes = bytes,
 	};
 	return d;
 }
@@ -193,9 +188,9 @@ void delivery_begin(struct message *m, struct client *c)
 
 	if (d == NULL)
 		return;
-	m->attempts++;
+	m->attempts += m->attempts < ATTEMPTS_MOST;
 	d->expired = d->due = c == NULL;
-	m->worker->ending += d->due;
+	worker_of(m)->ending += d->due;
 	load_envelope(d);
 }
 
@@ -208,7 +203,7 @@ void delivery_notice(struct message *m)
 		return;
 	}
 	d->notice = d->due = true;
-	m->worker->ending++;
+	worker_of(m)->ending++;
 	load_envelope(d);
 }
 
@@ -232,7 +227,7 @@ void delivery_route(struct message *m)
 	if (d == NULL)
 		return;
 	d->route = true;
-	m->worker->routing++;
+	worker_of(m)->routing++;
 	load_envelope(d);
 }
 
@@ -274,7 +269,7 @@ static void mark_done(struct delivery *d)
 	for (uint32_t i = 0; i < d->request.n_dispositions; i++) {
 		uint32_t k = d->dispositions[i].recipient;
 		if (d->dispositions[i].outcome != SPOOL_DEFERRED)
-			m->done[k / 8] |= (uint8_t)(1u << k % 8);
+			m->more->done[k / 8] |= (uint8_t)(1u << k % 8);
 	}
 }
 
@@ -333,6 +328,19 @@ static void disposed(struct spool_request *r)
 	delivery_free(d);
 }
 
+/* Some recipients are served, and others not yet. */
+static bool some_end(const struct delivery *d)
+{
+	bool ends = false, waits = false;
+
+	for (uint32_t i = 0; i < d->e.recipients; i++) {
+		unsigned s = d->recipients[i].state;
+		ends |= s == RECIPIENT_DELIVERED || s == RECIPIENT_FAILED;
+		waits |= s == RECIPIENT_DEFERRED;
+	}
+	return ends && waits;
+}
+
 static void dispose(struct delivery *d)
 {
 	struct relay_worker *w = d->worker;
@@ -348,12 +356,10 @@ static void dispose(struct delivery *d)
 	uint32_t n = 0;
 	bool deleted = is_silent(d);
 
-	/* what mark_done() will need: without it the next attempt would serve again */
-	if (m->done == NULL)
-		m->done = calloc((m->recipients + 7) / 8, 1);
 	if (d->dispositions == NULL)
 		d->dispositions = calloc(d->e.recipients + 1, sizeof(*d->dispositions));
-	if (d->dispositions == NULL || m->done == NULL) {
+	/* what mark_done() will need: without it the next attempt would serve again */
+	if (d->dispositions == NULL || (some_end(d) && message_more(m) == NULL)) {
 		spool_later(d, conclude);
 		return;
 	}
@@ -381,11 +387,10 @@ static void dispose(struct delivery *d)
 		.id = m->id,
 		.user = d,
 		.done = disposed,
-		.place = m->place,
-		.dispositions = d->dispositions,
+				.dispositions = d->dispositions,
 		.n_dispositions = n,
 		.attempts = m->attempts,
-		.last = d->last && (m->split == NULL || --m->split->open == 0),
+		.last = d->last && (split_of(m) == NULL || --split_of(m)->open == 0),
 	};
 	dispose_again(&d->timer);
 }
@@ -472,7 +477,6 @@ static void read_head(struct delivery *d)
 		.user = d,
 		.done = head_read,
 		.chunks = d->head,
-		.place = d->message->place,
 		.read_bytes = all < d->head->size ? all : d->head->size,
 	};
 	if (ask(d) < 0)

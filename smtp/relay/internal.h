@@ -33,6 +33,7 @@ enum {
 	RETRY_PROBE_US = 5000000,
 };
 
+enum { ENVELOPE_UNIT = 256, ATTEMPTS_MOST = UINT16_MAX };
 enum { POOL_UNROUTED = UINT8_MAX };
 
 enum message_state {
@@ -50,38 +51,39 @@ struct split {
 	unsigned open;    /* whose end has not been handed to the spool */
 };
 
-/* A queue entry; <= 216 B, because a backlog is many of them. */
+/* What few messages have. */
+struct message_more {
+	struct split *split; /* NULL: the only entry of its message */
+	int64_t by_at_s;     /* its deadline, when by is not 0 */
+	uint8_t done[];      /* a bit a recipient, also of another entry's */
+};
+
+/* A queue entry, in a dense slab of the worker's: a backlog is many of them. */
 struct message {
 	union {
 		struct list link;          /* READY, DUE: in the list of those */
 		struct delivery *delivery; /* ACTIVE */
 	};
 	struct timer timer; /* DEFERRED: next attempt; READY: expiry */
-	struct relay_worker *worker;
-	handle_t handle;
 	spool_id_t id;
-	struct spool_place place;
-	uint64_t content_bytes;
-	int64_t accepted_at_s, next_at_s;
-	int64_t released_at_s; /* from here on its age counts */
-	int64_t by_at_s;       /* its deadline, when by is not 0 */
-	uint64_t due_us;       /* DEFERRED: next attempt, monotone */
-	uint32_t recipients, attempts;
-	uint8_t *done;       /* a bit a recipient, also of another entry's; NULL: none done */
-	char *last_error;    /* NULL: none */
-	struct split *split; /* NULL: the only entry of its message */
-	enum message_state state : 8;
-	uint8_t pool; /* index in pools, or POOL_UNROUTED */
+	struct message_more *more; /* NULL: no bits, no split, no deadline */
+	uint64_t content_bytes : 40, attempts : 16, envelope_units : 8;
+	uint64_t due_ms : 40, recipients : 24; /* DEFERRED: next attempt, monotone */
+	uint32_t accepted_at_s;
+	uint32_t released_at_s; /* from here on its age counts */
+	uint16_t error;         /* the last, in worker->errors; 0: none */
+	uint16_t hop;           /* number of the one tried last; 0: none yet */
+	uint8_t pool;           /* index in pools, or POOL_UNROUTED */
 	int8_t priority;
-	uint8_t by;   /* enum envelope_by */
-	bool noticed; /* whoever wanted to hear of the delay has */
+	uint16_t state : 3; /* enum message_state */
+	uint16_t by : 2;    /* enum envelope_by */
+	uint16_t noticed : 1; /* whoever wanted to hear of the delay has */
 	/* by an operator; all entries of a message alike */
-	bool held : 1;     /* no attempt, no expiry */
-	bool routed : 1;   /* its pool is his choice */
-	bool released : 1; /* released_at_s is not what the envelope says */
-	uint16_t hop;      /* number of the one tried last; 0: none yet */
+	uint16_t held : 1;     /* no attempt, no expiry */
+	uint16_t routed : 1;   /* its pool is his choice */
+	uint16_t released : 1; /* released_at_s is not what the envelope says */
 };
-static_assert(sizeof(struct message) <= 216, "a backlog is many of them");
+static_assert(sizeof(struct message) <= 96, "a backlog is many of them");
 
 enum recipient_state {
 	RECIPIENT_DONE, /* by an earlier attempt, or not of this entry */
@@ -261,12 +263,28 @@ struct relay_worker {
 	struct list changes;   /* an operator's, on their way into the spool */
 	uint16_t hop_numbers;  /* the last one given out */
 	struct slab *messages, *deliveries;
+	struct errors *errors;
 	unsigned n_clients, spool_pending;
 	uint64_t watch_us; /* the next look at the queue (watch.c) */
 	uint32_t watched;  /* entries of this round */
 	bool draining;
 	uint64_t counters[relay_counter_count];
 };
+
+static inline struct relay_worker *worker_of(const struct message *m)
+{
+	return slab_dense_owner(m);
+}
+
+static inline bool message_done(const struct message *m, uint32_t i)
+{
+	return m->more != NULL && (m->more->done[i / 8] & 1u << i % 8) != 0;
+}
+
+static inline struct split *split_of(const struct message *m)
+{
+	return m->more != NULL ? m->more->split : NULL;
+}
 
 static inline void relay_count(struct relay_worker *w, enum relay_counter c)
 {
@@ -322,6 +340,11 @@ void route_message(struct delivery *d);
 /* queue.c */
 struct message *message_pop(struct relay_worker *w, struct ready *r);
 struct message *message_alloc(struct relay_worker *w);
+/* Its rare part, made when absent; NULL: no memory. */
+struct message_more *message_more(struct message *m);
+/* UNIX time of the next attempt. */
+int64_t message_next_at_s(const struct message *m);
+const char *message_error(const struct message *m);
 /* Out of the list that it waits in, if any. */
 void message_leave(struct message *m);
 /* Back to what it waited for. */
@@ -335,6 +358,17 @@ uint64_t message_give_up_us(const struct message *m);
 uint64_t message_retry_us(const struct message *m);
 void message_free(struct message *m);
 int relay_submit(struct relay_worker *w, struct spool_request *r);
+
+/* errors.c */
+struct errors *errors_create(void);
+void errors_destroy(struct errors *e);
+/* Its number, to be given back; 0: no text or no memory for it. */
+uint16_t error_take(struct errors *e, const char *text);
+/* A second owner. */
+uint16_t error_share(struct errors *e, uint16_t number);
+void error_drop(struct errors *e, uint16_t number);
+/* NULL: none */
+const char *error_text(const struct errors *e, uint16_t number);
 
 /* watch.c */
 /* Looks at the next few entries when it is time. */

@@ -32,7 +32,7 @@ static uint64_t longer(uint64_t a, uint64_t b)
 
 uint64_t message_give_up_us(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	uint64_t us = 0;
 
 	if (m->pool < w->n_pools)
@@ -44,7 +44,7 @@ uint64_t message_give_up_us(const struct message *m)
 
 static uint64_t notice_after_us(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	uint64_t us = 0;
 
 	if (m->pool < w->n_pools)
@@ -56,7 +56,7 @@ static uint64_t notice_after_us(const struct message *m)
 
 static uint64_t us_to_expiry(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	int64_t age_s = shard_wall_s(w->shard) - m->released_at_s;
 	uint64_t age_us = age_s > 0 ? (uint64_t)age_s * 1000000 : 0;
 	uint64_t give_up = message_give_up_us(m);
@@ -64,18 +64,18 @@ static uint64_t us_to_expiry(const struct message *m)
 
 	if (m->by != ENVELOPE_BY_RETURN)
 		return left;
-	uint64_t deadline = us_until(w, m->by_at_s);
+	uint64_t deadline = us_until(w, m->more->by_at_s);
 	return deadline < left ? deadline : left;
 }
 
 static uint64_t us_to_notice_at(const struct message *m, uint64_t notice_us)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	uint64_t left = us_until(w, m->released_at_s + (int64_t)(notice_us / 1000000));
 
 	if (m->by != ENVELOPE_BY_NOTIFY)
 		return left;
-	uint64_t deadline = us_until(w, m->by_at_s);
+	uint64_t deadline = us_until(w, m->more->by_at_s);
 	return deadline < left ? deadline : left;
 }
 
@@ -88,7 +88,7 @@ static uint64_t us_to_notice(const struct message *m)
 /* By the times of its pool, or of any while nobody has looked which that is. */
 static bool notice_was_due(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 
 	for (unsigned i = 0; i < w->n_pools; i++) {
 		if ((m->pool == i || m->pool >= w->n_pools) &&
@@ -101,18 +101,46 @@ static bool notice_was_due(const struct message *m)
 /* Whatever happens to the hops: at the next of these times something becomes of it. */
 static void arm_ready(struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 	uint64_t expiry = us_to_expiry(m), notice = us_to_notice(m);
 
 	timer_arm(w->shard->timers, &m->timer,
 		  w->shard->now_us + (notice < expiry ? notice : expiry));
 }
 
+static void be_due(struct message *m, uint64_t us)
+{
+	m->due_ms = (us + 999) / 1000;
+}
+
+static bool is_due(const struct message *m)
+{
+	return m->due_ms <= (worker_of(m)->shard->now_us + 999) / 1000;
+}
+
+int64_t message_next_at_s(const struct message *m)
+{
+	return ((int64_t)m->due_ms * 1000 + worker_of(m)->shard->wall_offset_us) / 1000000;
+}
+
+const char *message_error(const struct message *m)
+{
+	return error_text(worker_of(m)->errors, m->error);
+}
+
+struct message_more *message_more(struct message *m)
+{
+	if (m->more == NULL)
+		m->more = calloc(1, sizeof(*m->more) + (m->recipients + 7) / 8 + 1);
+	return m->more;
+}
+
 /* What is due already waits for the time as well: it could not be dealt with just now. */
 static void arm_deferred(struct message *m)
 {
-	struct relay_worker *w = m->worker;
-	uint64_t now = w->shard->now_us, us = m->due_us > now ? m->due_us - now : 0;
+	struct relay_worker *w = worker_of(m);
+	uint64_t now = w->shard->now_us, due = m->due_ms * 1000,
+		 us = due > now ? due - now : 0;
 	uint64_t expiry = us_to_expiry(m), notice = us_to_notice(m);
 
 	us = expiry > 0 && expiry < us ? expiry : us;
@@ -122,7 +150,7 @@ static void arm_deferred(struct message *m)
 
 static struct ready *ready_list(const struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 
 	return m->pool < w->n_pools ? &w->pools[m->pool]->ready : &w->unrouted;
 }
@@ -139,7 +167,7 @@ void message_leave(struct message *m)
 /* A restart, a reload or a clock may make very many due at once. */
 static void message_due(struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 
 	m->state = MESSAGE_DUE;
 	list_push_back(&w->due, &m->link);
@@ -147,11 +175,11 @@ static void message_due(struct message *m)
 
 static void see_to(struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 
 	if (us_to_expiry(m) == 0) {
 		relay_count(w, relay_expired);
-		if (m->by == ENVELOPE_BY_RETURN && us_until(w, m->by_at_s) == 0)
+		if (m->by == ENVELOPE_BY_RETURN && us_until(w, m->more->by_at_s) == 0)
 			relay_count(w, relay_deadline_passed);
 		m->state = MESSAGE_ACTIVE;
 		delivery_begin(m, NULL);
@@ -178,12 +206,11 @@ static void due_dispatch(struct relay_worker *w)
 static void message_timer(struct timer *t)
 {
 	struct message *m = container_of(t, struct message, timer);
-	struct relay_worker *w = m->worker;
 
 	if (us_to_expiry(m) == 0 || us_to_notice(m) == 0) {
 		message_leave(m);
 		message_due(m);
-	} else if (m->state == MESSAGE_DEFERRED && m->due_us <= w->shard->now_us) {
+	} else if (m->state == MESSAGE_DEFERRED && is_due(m)) {
 		message_ready(m);
 	} else { /* the wall clock has seconds only */
 		if (m->state == MESSAGE_DEFERRED)
@@ -204,13 +231,12 @@ static bool parked(struct message *m)
 
 void message_ready(struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 	struct ready *r = ready_list(m);
 
 	if (parked(m))
 		return;
-	m->next_at_s = shard_wall_s(w->shard);
-	m->due_us = w->shard->now_us;
+	be_due(m, w->shard->now_us);
 	if (us_to_expiry(m) == 0 || us_to_notice(m) == 0) {
 		message_due(m);
 		return;
@@ -237,9 +263,7 @@ struct message *message_pop(struct relay_worker *w, struct ready *r)
 
 void message_resume(struct message *m)
 {
-	uint64_t now = m->worker->shard->now_us;
-
-	if (m->due_us <= now) {
+	if (is_due(m)) {
 		message_ready(m);
 		return;
 	}
@@ -259,18 +283,17 @@ uint64_t message_retry_us(const struct message *m)
 	if (us > c->retry_max_us)
 		us = c->retry_max_us;
 	/* a fifth of jitter either way */
-	us = us - us / 5 + shard_random(m->worker->shard) % (us / 5 * 2 + 1);
+	us = us - us / 5 + shard_random(worker_of(m)->shard) % (us / 5 * 2 + 1);
 	return us < most ? us : most;
 }
 
 void message_defer(struct message *m, const char *why, uint64_t us)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 
-	free(m->last_error);
-	m->last_error = why != NULL ? strdup(why) : NULL;
-	m->next_at_s = shard_wall_s(w->shard) + (int64_t)(us / 1000000);
-	m->due_us = w->shard->now_us + us;
+	error_drop(w->errors, m->error);
+	m->error = error_take(w->errors, why);
+	be_due(m, w->shard->now_us + us);
 	if (parked(m))
 		return;
 	m->state = MESSAGE_DEFERRED;
@@ -279,29 +302,26 @@ void message_defer(struct message *m, const char *why, uint64_t us)
 
 void message_free(struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 
 	timer_cancel(w->shard->timers, &m->timer);
 	if (m->state == MESSAGE_READY || m->state == MESSAGE_DUE)
 		list_del(&m->link);
-	free(m->done);
-	free(m->last_error);
+	error_drop(w->errors, m->error);
 	split_leave(m);
-	slab_free(w->messages, m->handle);
+	free(m->more);
+	slab_free(w->messages, slab_dense_handle(m));
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
 }
 
 struct message *message_alloc(struct relay_worker *w)
 {
-	handle_t h;
-	struct message *m = slab_alloc(w->messages, &h);
+	struct message *m = slab_alloc(w->messages, NULL);
 
 	if (m == NULL) {
 		relay_count(w, relay_queue_full);
 		return NULL;
 	}
-	m->worker = w;
-	m->handle = h;
 	list_init(&m->link);
 	timer_init(&m->timer, message_timer);
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
@@ -311,18 +331,35 @@ struct message *message_alloc(struct relay_worker *w)
 /* What an operator decided before the restart. */
 static void recall(struct message *m, const struct spool_mark *mark)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 
 	m->held = mark->held;
 	m->released = mark->released_at_s != 0;
 	if (m->released)
-		m->released_at_s = mark->released_at_s;
+		m->released_at_s = (uint32_t)mark->released_at_s;
 	for (unsigned i = 0; mark->route != 0 && i < w->n_pools && !m->routed; i++) {
 		if (pool_mark(w->pools[i]->config.name) != mark->route)
 			continue;
 		m->pool = (uint8_t)i;
 		m->routed = true;
 	}
+}
+
+/* Rounded up; one longer than a chunk cannot be read anyway. */
+static uint8_t envelope_units(uint32_t bytes)
+{
+	uint32_t units = (bytes + ENVELOPE_UNIT - 1) / ENVELOPE_UNIT;
+
+	return (uint8_t)(units < UINT8_MAX ? units : UINT8_MAX);
+}
+
+static bool any_bit(const uint8_t *bits, size_t n)
+{
+	for (size_t i = 0; bits != NULL && i < n; i++) {
+		if (bits[i] != 0)
+			return true;
+	}
+	return false;
 }
 
 int relay_add(struct relay_worker *w, const struct spool_found *f)
@@ -334,30 +371,30 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 		return -ENOMEM;
 	m->pool = routes_trivial(w) ? 0 : POOL_UNROUTED;
 	m->id = f->id;
-	m->place = f->place;
 	m->content_bytes = f->content_bytes;
-	m->accepted_at_s = f->accepted_at_s;
-	m->released_at_s = f->hold_until_s > f->accepted_at_s ? f->hold_until_s : f->accepted_at_s;
+	m->envelope_units = envelope_units(f->place.envelope_bytes);
+	m->accepted_at_s = (uint32_t)f->accepted_at_s;
+	m->released_at_s = (uint32_t)(f->hold_until_s > f->accepted_at_s ? f->hold_until_s
+									 : f->accepted_at_s);
 	recall(m, &f->mark);
+	m->recipients = f->recipients;
+	/* without its bits a recipient would get the message again */
+	bool rare = f->by != 0 || any_bit(f->done, bits);
+	if (rare && message_more(m) == NULL) {
+		message_free(m);
+		relay_count(w, relay_queue_full);
+		return -ENOMEM;
+	}
+	if (rare && f->done != NULL)
+		memcpy(m->more->done, f->done, bits);
+	if (rare)
+		m->more->by_at_s = f->by_at_s;
 	m->by = f->by;
-	m->by_at_s = f->by_at_s;
 	m->priority = f->priority;
 	/* after a restart: who wanted to hear of it has heard, rather than twice */
 	m->noticed = f->attempts > 0 && notice_was_due(m);
-	m->recipients = f->recipients;
-	m->attempts = f->attempts;
-	if (f->done != NULL) {
-		/* without its bits a recipient would get the message again */
-		m->done = malloc(bits + 1);
-		if (m->done == NULL) {
-			message_free(m);
-			relay_count(w, relay_queue_full);
-			return -ENOMEM;
-		}
-		memcpy(m->done, f->done, bits);
-	}
-	m->next_at_s = f->retry_at_s;
-	m->due_us = w->shard->now_us + us_until(w, f->retry_at_s);
+	m->attempts = f->attempts < ATTEMPTS_MOST ? f->attempts : ATTEMPTS_MOST;
+	be_due(m, w->shard->now_us + us_until(w, f->retry_at_s));
 	message_resume(m);
 	return 0;
 }
@@ -391,9 +428,10 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	list_init(&w->due);
 	list_init(&w->retired);
 	list_init(&w->changes);
-	w->messages = slab_create(sizeof(struct message), c->max_messages);
+	w->messages = slab_create_dense(sizeof(struct message), c->max_messages, w);
+	w->errors = errors_create();
 	w->deliveries = slab_create(sizeof(struct delivery), DELIVERIES);
-	if (w->messages == NULL || w->deliveries == NULL || pools_update(w, c) < 0) {
+	if (w->messages == NULL || w->errors == NULL || w->deliveries == NULL || pools_update(w, c) < 0) {
 		relay_worker_destroy(w);
 		return NULL;
 	}
@@ -451,6 +489,7 @@ void relay_worker_destroy(struct relay_worker *w)
 	pools_free(w);
 	slab_destroy(w->messages);
 	slab_destroy(w->deliveries);
+	errors_destroy(w->errors);
 	free(w);
 }
 

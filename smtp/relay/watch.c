@@ -18,7 +18,7 @@ static void found(const struct message *m, const char *what)
 {
 	char id[SPOOL_ID_TEXT];
 
-	relay_count(m->worker, relay_stuck);
+	relay_count(worker_of(m), relay_stuck);
 	log_error("relay", "%s: %s", spool_id_text(m->id, id), what);
 }
 
@@ -29,7 +29,7 @@ static bool ticks(const struct relay_worker *w, const struct timer *t)
 
 static void watch_delivery(struct message *m, struct delivery *d)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 	uint64_t now = w->shard->now_us;
 
 	if (d->asked) {
@@ -58,12 +58,12 @@ static bool attended(const struct message *m)
 {
 	struct delivery *d = m->delivery;
 
-	return d != NULL && slab_get(m->worker->deliveries, d->handle) == d && d->message == m;
+	return d != NULL && slab_get(worker_of(m)->deliveries, d->handle) == d && d->message == m;
 }
 
 static void watch(struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 
 	switch (m->state) {
 	case MESSAGE_READY:

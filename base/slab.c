@@ -18,17 +18,28 @@ struct head {
 	uint32_t first; /* index */
 };
 static_assert(sizeof(struct head) <= HEAD_BYTES, "in front of the objects");
-static_assert(SLAB_DENSE_BYTES / 8 * 8 * BLOCK_OBJECTS + HEAD_BYTES <= DENSE_BLOCK, "a block");
 
 struct slab {
 	size_t object_bytes;
-	size_t head_bytes; /* 0: not dense */
+	size_t head_bytes;   /* 0: not dense */
+	uint32_t in_a_block; /* objects, of a dense slab */
 	void *owner;
 	uint32_t limit, used, extent;
 	uint32_t first_free; /* index + 1; 0: none */
 	struct tag *tags;    /* by index */
 	uint8_t **blocks;
 };
+
+/* The division of all others is by a constant. */
+static uint32_t block_of(const struct slab *s, uint32_t i)
+{
+	return s->head_bytes > 0 ? i / s->in_a_block : i / BLOCK_OBJECTS;
+}
+
+static uint32_t place_of(const struct slab *s, uint32_t i)
+{
+	return s->head_bytes > 0 ? i % s->in_a_block : i % BLOCK_OBJECTS;
+}
 
 static struct slab *create(size_t object_bytes, size_t head_bytes, uint32_t limit)
 {
@@ -39,7 +50,8 @@ static struct slab *create(size_t object_bytes, size_t head_bytes, uint32_t limi
 	s->object_bytes = object_bytes;
 	s->head_bytes = head_bytes;
 	s->limit = limit;
-	s->blocks = calloc((size_t)limit / BLOCK_OBJECTS + 1, sizeof(*s->blocks));
+	s->in_a_block = (uint32_t)((DENSE_BLOCK - HEAD_BYTES) / object_bytes);
+	s->blocks = calloc((size_t)block_of(s, limit) + 1, sizeof(*s->blocks));
 	s->tags = calloc((size_t)limit + 1, sizeof(*s->tags));
 	if (s->blocks == NULL || s->tags == NULL) {
 		slab_destroy(s);
@@ -86,7 +98,7 @@ void slab_destroy(struct slab *s)
 {
 	if (s == NULL)
 		return;
-	for (uint32_t i = 0; s->blocks != NULL && i <= s->limit / BLOCK_OBJECTS; i++)
+	for (uint32_t i = 0; s->blocks != NULL && i <= block_of(s, s->limit); i++)
 		free(s->blocks[i]);
 	free(s->blocks);
 	free(s->tags);
@@ -95,8 +107,7 @@ void slab_destroy(struct slab *s)
 
 static void *object(const struct slab *s, uint32_t i)
 {
-	return s->blocks[i / BLOCK_OBJECTS] + s->head_bytes +
-	       s->object_bytes * (i % BLOCK_OBJECTS);
+	return s->blocks[block_of(s, i)] + s->head_bytes + s->object_bytes * place_of(s, i);
 }
 
 void *slab_alloc(struct slab *s, handle_t *h)
@@ -110,7 +121,7 @@ void *slab_alloc(struct slab *s, handle_t *h)
 		if (s->extent == s->limit)
 			return NULL;
 		i = s->extent;
-		if (i % BLOCK_OBJECTS == 0) {
+		if (place_of(s, i) == 0) {
 			uint8_t *b = s->head_bytes > 0
 					     ? aligned_alloc(DENSE_BLOCK, DENSE_BLOCK)
 					     : aligned_alloc(64, s->object_bytes * BLOCK_OBJECTS);
@@ -118,7 +129,7 @@ void *slab_alloc(struct slab *s, handle_t *h)
 				return NULL;
 			if (s->head_bytes > 0)
 				*(struct head *)b = (struct head){s, i};
-			s->blocks[i / BLOCK_OBJECTS] = b;
+			s->blocks[block_of(s, i)] = b;
 		}
 		s->extent++;
 	}

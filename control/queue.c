@@ -119,10 +119,9 @@ static bool read_envelopes(struct walk *k, char *error, size_t error_bytes)
 
 	for (unsigned i = 0; i < p->n; i++) {
 		const struct relay_row *r = &p->rows[i];
-		k->reads[i] = (struct peek){.id = r->id,
-					    .bytes = r->envelope_bytes < PEEK_BYTES
-							     ? r->envelope_bytes
-							     : PEEK_BYTES};
+		k->reads[i] = (struct peek){
+			.id = r->id,
+			.bytes = r->envelope_bytes < PEEK_BYTES ? r->envelope_bytes : PEEK_BYTES};
 	}
 	int rc = peek(k->g->queue->peeker, k->reads, p->n);
 	k->peeked = rc == 0;

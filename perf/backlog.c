@@ -97,8 +97,11 @@ static void add(struct bench *b, uint64_t i, bool deferred)
 	struct spool_entry *e = calloc(1, sizeof(*e));
 
 	must(e != NULL && relay_add(b->relay, &f) == 0, "no memory");
-	*e = (struct spool_entry){.id = i, .body_bytes = 20000, .recipients = 1,
-				  .envelope_bytes = 200, .segment = b->segment};
+	*e = (struct spool_entry){.id = i,
+				  .body_bytes = 20000,
+				  .recipients = 1,
+				  .envelope_bytes = 200,
+				  .segment = b->segment};
 	index_insert(&b->index, e);
 	must(!deferred || entry_state(e) != NULL, "no memory");
 }
@@ -110,7 +113,8 @@ static void say_why(struct bench *b)
 		struct message *m = slab_at(b->relay->messages, i, NULL);
 		char why[ERROR_TEXT];
 
-		snprintf(why, sizeof(why), "450 4.2.%u the mailbox is busy, try again later", i % 40);
+		snprintf(why, sizeof(why), "450 4.2.%u the mailbox is busy, try again later",
+			 i % 40);
 		timer_cancel(b->shard.timers, &m->timer);
 		message_defer(m, why, (60 + i * 7919ull % 3540) * 1000000);
 	}
@@ -143,17 +147,20 @@ static void open_bench(struct bench *b, uint32_t messages)
 	static struct relay_config c;
 	struct spool_config sc = {.directory = directory, .segment_size = 65536, .readers = 1};
 
-	b->shard = (struct shard){.now_us = 1000000000, .wall_offset_us = 1700000000000000,
-				  .random64 = draw};
+	b->shard = (struct shard){
+		.now_us = 1000000000, .wall_offset_us = 1700000000000000, .random64 = draw};
 	b->shard.timers = timer_wheel_create(b->shard.now_us);
 	must(mkdtemp(directory) != NULL && spool_open(&b->spool, &sc, error, sizeof(error)) == 0,
 	     error);
 	b->client = spool_client_create(b->spool, 512);
 	c = (struct relay_config){.hostname = "mx.test", .n_pools = 1, .max_messages = messages};
-	c.pools[0] = (struct relay_pool){
-		.name = "default", .connections = 4, .retry_first_us = 60000000,
-		.retry_max_us = 3600000000, .give_up_us = 5 * 86400000000ull,
-		.notice_us = 4 * 86400000000ull, .retry_factor = 2};
+	c.pools[0] = (struct relay_pool){.name = "default",
+					 .connections = 4,
+					 .retry_first_us = 60000000,
+					 .retry_max_us = 3600000000,
+					 .give_up_us = 5 * 86400000000ull,
+					 .notice_us = 4 * 86400000000ull,
+					 .retry_factor = 2};
 	struct relay_env e = {.shard = &b->shard, .spool = b->spool, .spool_client = b->client};
 	b->relay = relay_worker_create(&e, &c);
 	must(b->relay != NULL && index_init(&b->index) == 0, "no memory");

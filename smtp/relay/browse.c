@@ -117,7 +117,8 @@ static bool fill(struct relay_row *r, const struct message *m, handle_t h)
 	r->envelope_bytes = m->envelope_units * ENVELOPE_UNIT;
 	r->content_bytes = m->content_bytes;
 	r->accepted_at_s = m->accepted_at_s;
-	r->next_at_s = m->state == MESSAGE_ACTIVE || m->state == MESSAGE_HELD ? 0 : message_next_at_s(m);
+	r->next_at_s =
+		m->state == MESSAGE_ACTIVE || m->state == MESSAGE_HELD ? 0 : message_next_at_s(m);
 	r->recipients = m->recipients;
 	r->attempts = m->attempts;
 	r->status = message_status(m);

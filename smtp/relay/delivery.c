@@ -130,8 +130,8 @@ static void envelope_loaded(struct spool_request *r)
 			d->e.by == ENVELOPE_BY_RETURN && shard_wall_s(w->shard) >= d->e.by_at_s;
 		delivery_outcome(d, RECIPIENT_TODO, 554, deadline ? "5.4.7" : "4.4.7",
 				 message_error(m) != NULL ? message_error(m)
-				 : deadline            ? "delivery deadline passed"
-						       : "delivery time expired");
+				 : deadline               ? "delivery deadline passed"
+							  : "delivery time expired");
 		delivery_end(d);
 	} else if (d->client == NULL) {
 		/* its connection went away meanwhile; the message has lost nothing */
@@ -170,7 +170,7 @@ static struct delivery *begin(struct message *m, struct client *c)
 		.user = d,
 		.done = envelope_loaded,
 		.chunks = d->envelope,
-				.read_envelope = true,
+		.read_envelope = true,
 		.read_bytes = bytes,
 	};
 	return d;
@@ -387,7 +387,7 @@ static void dispose(struct delivery *d)
 		.id = m->id,
 		.user = d,
 		.done = disposed,
-				.dispositions = d->dispositions,
+		.dispositions = d->dispositions,
 		.n_dispositions = n,
 		.attempts = m->attempts,
 		.last = d->last && (split_of(m) == NULL || --split_of(m)->open == 0),

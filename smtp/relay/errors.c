@@ -18,8 +18,8 @@ struct error {
 
 struct errors {
 	struct error *bucket[BUCKETS];
-	struct error **at;  /* by number */
-	uint16_t *unused;   /* numbers given back */
+	struct error **at; /* by number */
+	uint16_t *unused;  /* numbers given back */
 	unsigned n_unused;
 	unsigned used, room; /* of at; number 0 is nobody's */
 };

@@ -75,8 +75,8 @@ struct message {
 	uint16_t hop;           /* number of the one tried last; 0: none yet */
 	uint8_t pool;           /* index in pools, or POOL_UNROUTED */
 	int8_t priority;
-	uint16_t state : 3; /* enum message_state */
-	uint16_t by : 2;    /* enum envelope_by */
+	uint16_t state : 3;   /* enum message_state */
+	uint16_t by : 2;      /* enum envelope_by */
 	uint16_t noticed : 1; /* whoever wanted to hear of the delay has */
 	/* by an operator; all entries of a message alike */
 	uint16_t held : 1;     /* no attempt, no expiry */

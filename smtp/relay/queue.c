@@ -139,8 +139,7 @@ struct message_more *message_more(struct message *m)
 static void arm_deferred(struct message *m)
 {
 	struct relay_worker *w = worker_of(m);
-	uint64_t now = w->shard->now_us, due = m->due_ms * 1000,
-		 us = due > now ? due - now : 0;
+	uint64_t now = w->shard->now_us, due = m->due_ms * 1000, us = due > now ? due - now : 0;
 	uint64_t expiry = us_to_expiry(m), notice = us_to_notice(m);
 
 	us = expiry > 0 && expiry < us ? expiry : us;
@@ -374,8 +373,8 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	m->content_bytes = f->content_bytes;
 	m->envelope_units = envelope_units(f->place.envelope_bytes);
 	m->accepted_at_s = (uint32_t)f->accepted_at_s;
-	m->released_at_s = (uint32_t)(f->hold_until_s > f->accepted_at_s ? f->hold_until_s
-									 : f->accepted_at_s);
+	m->released_at_s =
+		(uint32_t)(f->hold_until_s > f->accepted_at_s ? f->hold_until_s : f->accepted_at_s);
 	recall(m, &f->mark);
 	m->recipients = f->recipients;
 	/* without its bits a recipient would get the message again */
@@ -431,7 +430,8 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	w->messages = slab_create_dense(sizeof(struct message), c->max_messages, w);
 	w->errors = errors_create();
 	w->deliveries = slab_create(sizeof(struct delivery), DELIVERIES);
-	if (w->messages == NULL || w->errors == NULL || w->deliveries == NULL || pools_update(w, c) < 0) {
+	if (w->messages == NULL || w->errors == NULL || w->deliveries == NULL ||
+	    pools_update(w, c) < 0) {
 		relay_worker_destroy(w);
 		return NULL;
 	}

@@ -146,7 +146,7 @@ struct spool_state *entry_state(struct spool_entry *e)
 	if (e->state == NULL) {
 		/* One byte at least, so that done[0] may be looked at. */
 		e->state = calloc(1, offsetof(struct spool_state, done) +
-					      bitmap_bytes(e->recipients) + 1);
+					     bitmap_bytes(e->recipients) + 1);
 	}
 	return e->state;
 }

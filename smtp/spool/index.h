@@ -20,7 +20,7 @@ struct spool_segment;
 /* What became of a message's recipients so far; absent until the first attempt. */
 struct spool_state {
 	struct spool_segment *segment; /* holds the newest disposition record; NULL: none yet */
-	uint32_t retry_at_s; /* these four as in struct disposition_head */
+	uint32_t retry_at_s;           /* these four as in struct disposition_head */
 	uint32_t released_at_s;
 	uint32_t route;
 	uint32_t attempts;

@@ -164,8 +164,8 @@ void spool_each_found(struct spool *sp, void (*fn)(void *arg, const struct spool
 		f.by = sp->found[i].by;
 		f.priority = sp->found[i].priority;
 		f.retry_at_s = f.hold_until_s;
-		f.place = (struct spool_place){e->segment->number, entry_offset(e), e->envelope_bytes,
-					       e->prefix_bytes};
+		f.place = (struct spool_place){e->segment->number, entry_offset(e),
+					       e->envelope_bytes, e->prefix_bytes};
 		f.content_bytes = e->prefix_bytes + e->body_bytes;
 		f.recipients = e->recipients;
 		f.done = none;

@@ -296,9 +296,9 @@ static void many_timers_for_later_come_nearer_a_few_at_a_time(void **state)
 	uint64_t begun = clock_ns();
 	for (unsigned i = 0; i < N; i++) {
 		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
-		bells[i] = (struct bell){
-			.shard = &shard,
-			.due = BEGIN_MS * 1000ull + (seed >> 20) % (SPAN_MS * 1000ull)};
+		bells[i] = (struct bell){.shard = &shard,
+					 .due = BEGIN_MS * 1000ull +
+						(seed >> 20) % (SPAN_MS * 1000ull)};
 		timer_init(&bells[i].timer, ring_bell);
 		timer_arm(shard.timers, &bells[i].timer, bells[i].due);
 	}

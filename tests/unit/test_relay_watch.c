@@ -222,8 +222,8 @@ static void gather(struct tally *t, struct next_hop *h)
 
 static void random_rules(struct next_hop *h, uint64_t *r)
 {
-	static const char *const replies[] = {NULL, "421 x\r\n", "450 x\r\n", "550 x\r\n",
-					      "",   "junk\r\n"};
+	static const char *const replies[] = {NULL,        "421 x\r\n", "450 x\r\n",
+					      "550 x\r\n", "",          "junk\r\n"};
 
 	h->pipelining = random_below(r, 2);
 	for (unsigned i = 0; i < 10; i++)

@@ -33,9 +33,12 @@ static unsigned stage_auth(void *arg)
 	return auth_poll(((struct unit *)arg)->auth);
 }
 
+/* What the start found goes to whichever worker comes for it. */
 static unsigned stage_spool(void *arg)
 {
-	return spool_poll(((struct unit *)arg)->smtp_spool);
+	struct unit *u = arg;
+
+	return spool_poll(u->smtp_spool) + spool_poll_found(u->env->spool, accepted, u);
 }
 
 static void tcp_choices(const struct config_tcp *from, struct tcp_config *to)

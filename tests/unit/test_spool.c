@@ -24,6 +24,23 @@ static void start(struct fixture *f)
 	assert_non_null(f->client);
 }
 
+static void ignore_found(void *arg, const struct spool_found *f)
+{
+}
+
+/* Until everything found at the start has been handed over. */
+static void recovered(struct spool *sp, void (*fn)(void *, const struct spool_found *), void *arg)
+{
+	struct spool_progress p;
+
+	do {
+		if (spool_poll_found(sp, fn, arg) == 0)
+			usleep(20);
+		spool_recovery_progress(sp, &p);
+		assert_int_not_equal(p.stage, SPOOL_RECOVERY_FAILED);
+	} while (p.stage != SPOOL_RECOVERY_DONE);
+}
+
 static void stop(struct fixture *f)
 {
 	spool_client_destroy(f->client);
@@ -170,6 +187,7 @@ static void disposed_message_is_gone_and_its_file_too(void **state)
 	stop(f);
 	assert_int_equal(kit_count_files(f->directory, ".body"), 0);
 	start(f);
+	recovered(f->sp, ignore_found, NULL);
 	spool_status(f->sp, &st);
 	assert_int_equal(st.recovered, 0);
 	assert_int_equal(st.messages, 0);
@@ -196,8 +214,8 @@ static void restart(struct fixture *f, struct found_list *found)
 
 	stop(f);
 	assert_int_equal(spool_open(&f->sp, &f->config, error, sizeof(error)), 0);
-	spool_each_found(f->sp, note_found, found);
 	assert_int_equal(spool_start(f->sp), 0);
+	recovered(f->sp, note_found, found);
 	f->client = spool_client_create(f->sp, 256);
 }
 
@@ -396,6 +414,7 @@ static void workers_in_parallel_keep_their_own_messages(void **state)
 	assert_int_equal(st.messages, 80);
 	stop(f);
 	start(f);
+	recovered(f->sp, ignore_found, NULL);
 	spool_status(f->sp, &st);
 	assert_int_equal(st.recovered, 80);
 	assert_int_equal(st.torn_bytes, 0);
@@ -463,6 +482,7 @@ static void close_finishes_what_was_submitted(void **state)
 	}
 	spool_close(f->sp);
 	start(f);
+	recovered(f->sp, ignore_found, NULL);
 	spool_status(f->sp, &st);
 	assert_int_equal(st.recovered, 8);
 }

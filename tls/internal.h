@@ -81,7 +81,12 @@ struct tls_session {
 	struct takeover *takeover;    /* NULL: the records stay with OpenSSL */
 	struct context_set *contexts; /* server: whose contexts ssl uses */
 	const char *failure;          /* why, for the log */
-	struct list queued, aged;     /* schedule.c, while waiting */
+	union {
+		struct {
+			struct list queued, aged; /* schedule.c, while waiting */
+		};
+		const struct tls_ticket *ticket; /* client: to be resumed */
+	};
 	uint64_t since_us;            /* waiting */
 	uint64_t cpu_ns;              /* of its steps */
 	uint32_t gathered;            /* bytes received */

@@ -273,15 +273,41 @@ static void check_hop_address(const struct check *k, const char *path, const str
 			check_fault(k, path, "%s port %" PRIu64 " is written twice", text, h->port);
 }
 
-static void check_hop_host(const struct check *k, const char *path, const struct config_pool *p,
-			   unsigned i)
+/* The fault stands at the key that causes it. */
+__attribute__((format(printf, 5, 6))) static void
+hop_fault(const struct check *k, unsigned pool, unsigned hop, const char *key, const char *fmt, ...)
 {
+	char path[CHECK_PATH_BYTES], what[CONFIG_ERROR_BYTES / 2];
+	va_list args;
+
+	snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.%s", pool, hop, key);
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+	check_fault(k, path, "%s", what);
+}
+
+static void check_hop_host(const struct check *k, unsigned pool, unsigned i)
+{
+	const struct config_pool *p = &k->c->relay.pool[pool];
 	const struct config_next_hop *h = &p->next_hop[i];
 
 	for (unsigned j = 0; j < i; j++)
 		if (strcasecmp(h->host, p->next_hop[j].host) == 0 && h->port == p->next_hop[j].port)
-			check_fault(k, path, "%.100s port %" PRIu64 " is written twice", h->host,
-				    h->port);
+			hop_fault(k, pool, i, "host", "%.100s port %" PRIu64 " is written twice",
+				  h->host, h->port);
+}
+
+static void check_hop_auth(const struct check *k, unsigned pool, unsigned hop, bool verified)
+{
+	const struct config_next_hop *h = &k->c->relay.pool[pool].next_hop[hop];
+	bool user = h->auth.user[0] != '\0', file = h->auth.password_file[0] != '\0';
+
+	if (user != file)
+		hop_fault(k, pool, hop, user ? "auth.user" : "auth.password_file",
+			  "auth needs user and password_file");
+	else if (user && !verified)
+		hop_fault(k, pool, hop, "auth", "auth needs tls: required or tls: implicit");
 }
 
 static void check_hops(const struct check *k, unsigned pool)
@@ -294,20 +320,19 @@ static void check_hops(const struct check *k, unsigned pool)
 		bool by_host = h->host[0] != '\0';
 		snprintf(path, sizeof(path), "relay.pools.%u.next_hops.%u.address", pool, i);
 		if ((h->address.family == 0) != by_host)
-			check_fault(k, path, "a next hop has either address or host");
+			hop_fault(k, pool, i, by_host ? "host" : "address",
+				  "a next hop has either address or host");
 		else if (!by_host)
 			check_hop_address(k, path, p, i);
 		else
-			check_hop_host(k, path, p, i);
+			check_hop_host(k, pool, i);
 		bool verified =
 			h->tls == CONFIG_HOP_TLS_REQUIRED || h->tls == CONFIG_HOP_TLS_IMPLICIT;
 		if (verified && h->name[0] == '\0' && !by_host)
-			check_fault(k, path, "tls: %s needs the name that its certificate shows",
-				    h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
-		if ((h->auth.user[0] == '\0') != (h->auth.password_file[0] == '\0'))
-			check_fault(k, path, "auth needs user and password_file");
-		else if (h->auth.user[0] != '\0' && !verified)
-			check_fault(k, path, "auth needs tls: required or tls: implicit");
+			hop_fault(k, pool, i, "tls",
+				  "tls: %s needs the name that its certificate shows",
+				  h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
+		check_hop_auth(k, pool, i, verified);
 	}
 }
 

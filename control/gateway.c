@@ -1,5 +1,6 @@
 /* gateway.c - start, turn and stop of the daemon */
 #include "control/gateway.h"
+#include "control/queue.h"
 #include "control/reload.h"
 #include "control/settings.h"
 
@@ -191,6 +192,7 @@ static int open_units(struct gateway *g, char *error, size_t error_bytes)
 	int rc = 0;
 
 	g->env.config = &g->config;
+	g->hop_room = settings_hop_room(&g->config);
 	g->env.chunk_bytes = chunk_bytes(&g->config);
 	for (unsigned i = 0; rc == 0 && i < g->config.dataplane.worker_count; i++) {
 		g->n_units = i + 1;
@@ -264,7 +266,7 @@ static int open_records(struct gateway *g, char *error, size_t error_bytes)
 	return code;
 }
 
-static void drain_records(struct gateway *g)
+void gateway_drain_records(struct gateway *g)
 {
 	for (unsigned i = 0; g->record_file != NULL && i < g->n_units; i++)
 		record_file_drain(g->record_file, g->units[i].records);
@@ -281,6 +283,8 @@ static int open_control(struct gateway *g, char *error, size_t error_bytes)
 
 	if (rc == 0)
 		rc = reports_register(g);
+	if (rc == 0)
+		rc = queue_register(g);
 	if (rc == 0)
 		rc = limits_register(g);
 	if (rc == 0)
@@ -390,11 +394,12 @@ void gateway_turn(struct gateway *g)
 
 	server_poll(g->server, 100);
 	log_drain();
-	drain_records(g);
+	gateway_drain_records(g);
 	if (now == last)
 		return;
 	last = now;
 	follow_tick(g);
+	queue_tick(g);
 	auth_refresh(g->env.auth);
 	tls_refresh(g->env.tls, now);
 	if (resolver_changed(g->env.resolver) && !g->draining)
@@ -443,7 +448,7 @@ void gateway_drain(struct gateway *g)
 		worker_call(g->units[i].worker, drain_unit, &g->units[i], NULL, 1000);
 	for (unsigned ms = 0; ms < GATEWAY_DRAIN_MS && !all_idle(g); ms += 50) {
 		log_drain();
-		drain_records(g);
+		gateway_drain_records(g);
 		nanosleep(&tick, NULL);
 	}
 }
@@ -462,7 +467,8 @@ void gateway_close(struct gateway *g)
 		tls_stop(g->env.tls);
 	for (unsigned i = 0; g->running && i < g->n_units; i++)
 		unit_settle(&g->units[i], 30000);
-	drain_records(g);
+	queue_close(g);
+	gateway_drain_records(g);
 	record_file_close(g->record_file);
 	for (unsigned i = 0; i < g->n_units; i++)
 		unit_destroy(&g->units[i]);

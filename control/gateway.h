@@ -24,9 +24,11 @@ struct gateway {
 	struct unit_env env;
 	struct unit units[CONFIG_WORKERS];
 	unsigned n_units;
+	uint64_t hop_room; /* connections to next hops that the tables were made for */
 	const char *config_file;
 	struct limits *limits;           /* reload.c */
 	struct record_file *record_file; /* NULL: no records */
+	struct queue *queue;             /* queue.c */
 	struct follower *follower;       /* follow.c; NULL: nobody */
 	struct stats *stats;
 	struct server *server;
@@ -42,13 +44,15 @@ int gateway_start(struct gateway *g, char *error, size_t error_bytes);
 /* One turn of the control thread: requests, logs, users file, watchdog.  Waits up to a tenth
  * of a second. */
 void gateway_turn(struct gateway *g);
+/* Writes the records that have come; a turn does, and whoever makes many at once. */
+void gateway_drain_records(struct gateway *g);
 /* Refuses new sessions, lets transactions end, stops the workers. */
 void gateway_drain(struct gateway *g);
 void gateway_close(struct gateway *g);
 /* The resolver learns the host names of the configuration. */
 void gateway_resolve(struct gateway *g);
 
-/* reports.c: registers status, sessions and queue */
+/* reports.c: registers status, sessions and trace */
 int reports_register(struct gateway *g);
 /* limits.c: posternctl limits */
 int limits_register(struct gateway *g);

@@ -176,6 +176,22 @@ void reload_resolved(struct gateway *g)
 		publish(g, &g->config, l);
 }
 
+/* Streams and TLS sessions have their room since the start. */
+static int reload_room(const struct gateway *g, const struct config *c, char *error,
+		       size_t error_bytes)
+{
+	uint64_t n = settings_hop_connections(c);
+
+	if (n <= g->hop_room)
+		return 0;
+	snprintf(
+		error, error_bytes,
+		"relay.pools: up to %llu connections of a worker to next hops, but since the start "
+		"there is room for %llu; this needs a restart",
+		(unsigned long long)n, (unsigned long long)g->hop_room);
+	return -EINVAL;
+}
+
 /* merged: the running configuration with the new file's reloadable keys. */
 static json_t *reload_checked(struct gateway *g, const struct config *fresh, struct config *merged)
 {
@@ -187,7 +203,9 @@ static json_t *reload_checked(struct gateway *g, const struct config *fresh, str
 	config_compare(merged, fresh, note_key, &k);
 	config_take(merged, fresh);
 	struct chain *next = NULL;
-	int rc = l != NULL ? reload_backends(g, merged, &next, error, sizeof(error)) : -ENOMEM;
+	int rc = l != NULL ? reload_room(g, merged, error, sizeof(error)) : -ENOMEM;
+	if (rc == 0)
+		rc = reload_backends(g, merged, &next, error, sizeof(error));
 	if (rc == 0)
 		rc = reload_tls(g, merged, error, sizeof(error));
 	if (rc < 0) {

@@ -1,5 +1,5 @@
 /*
- * reports.c - status, sessions and queue: the worker copies rows into a bounded buffer between
+ * reports.c - status, sessions and traces: the worker copies rows into a bounded buffer between
  * two turns, the control thread makes JSON of them.
  */
 #include "control/gateway.h"
@@ -19,12 +19,6 @@ enum { ROWS = 512, CALL_MS = 2000, TEXT = 160 };
 struct session_row {
 	struct smtp_session_info info;
 	char user[AUTH_USER_BYTES];
-};
-
-struct message_row {
-	struct relay_message_info info;
-	char pool[RELAY_NAME];
-	char last_error[TEXT];
 };
 
 struct hop_row {
@@ -50,7 +44,6 @@ struct question {
 	unsigned sessions, queued, streams, chunk_percent;
 	union {
 		struct session_row sessions[ROWS];
-		struct message_row messages[ROWS];
 		struct hop_row hops[RELAY_POOLS * RELAY_HOPS];
 		struct event_rows trace;
 	} rows;
@@ -66,19 +59,6 @@ static void keep_session(void *arg, const struct smtp_session_info *i)
 	struct session_row *r = &q->rows.sessions[q->n++];
 	r->info = *i;
 	snprintf(r->user, sizeof(r->user), "%s", i->user);
-}
-
-static void keep_message(void *arg, const struct relay_message_info *i)
-{
-	struct question *q = arg;
-
-	q->total++;
-	if (q->n == ROWS)
-		return;
-	struct message_row *r = &q->rows.messages[q->n++];
-	r->info = *i;
-	snprintf(r->pool, sizeof(r->pool), "%s", i->pool);
-	snprintf(r->last_error, sizeof(r->last_error), "%s", i->last_error);
 }
 
 static void keep_hop(void *arg, const struct relay_hop_info *i)
@@ -105,14 +85,6 @@ static void on_worker_sessions(void *arg)
 
 	note_time(q);
 	smtp_each_session(q->unit->smtp, keep_session, q);
-}
-
-static void on_worker_queue(void *arg)
-{
-	struct question *q = arg;
-
-	note_time(q);
-	relay_each_message(q->unit->relay, keep_message, q);
 }
 
 static void on_worker_trace(void *arg)
@@ -182,54 +154,25 @@ static json_t *session_json(const struct session_row *r, unsigned worker)
 			 (json_int_t)r->info.body_bytes);
 }
 
-static json_t *message_json(const struct message_row *r, const struct question *q, unsigned worker)
+static json_t *sessions(void *arg, const json_t *request, char *error, size_t error_bytes)
 {
-	char id[SPOOL_ID_TEXT];
-	int64_t wait = r->info.next_at_s > q->wall_s ? r->info.next_at_s - q->wall_s : 0;
-
-	return json_pack("{s:s, s:i, s:I, s:i, s:i, s:I, s:s, s:I, s:s, s:s}", "id",
-			 spool_id_text(r->info.id, id), "worker", (int)worker, "bytes",
-			 (json_int_t)r->info.content_bytes, "recipients", (int)r->info.recipients,
-			 "attempts", (int)r->info.attempts, "age_s",
-			 (json_int_t)(q->wall_s - r->info.accepted_at_s), "state",
-			 r->info.next_at_s == 0 ? "delivering"
-			 : wait > 0             ? "deferred"
-						: "ready",
-			 "next_in_s", (json_int_t)wait, "last_error", r->last_error, "pool",
-			 r->pool);
-}
-
-static json_t *list(struct gateway *g, void (*fn)(void *arg), const char *name, bool sessions,
-		    char *error, size_t error_bytes)
-{
+	struct gateway *g = arg;
 	json_t *rows = json_array();
 	json_int_t total = 0;
 
 	for (unsigned i = 0; i < g->n_units; i++) {
-		struct question *q = ask(&g->units[i], fn, error, error_bytes);
+		struct question *q = ask(&g->units[i], on_worker_sessions, error, error_bytes);
 		if (q == NULL) {
 			json_decref(rows);
 			return NULL;
 		}
 		total += q->total;
 		for (unsigned k = 0; k < q->n; k++)
-			json_array_append_new(rows,
-					      sessions ? session_json(&q->rows.sessions[k], i)
-						       : message_json(&q->rows.messages[k], q, i));
+			json_array_append_new(rows, session_json(&q->rows.sessions[k], i));
 		free(q);
 	}
 	return json_pack("{s:I, s:I, s:o}", "total", total, "shown",
-			 (json_int_t)json_array_size(rows), name, rows);
-}
-
-static json_t *sessions(void *arg, const json_t *request, char *error, size_t error_bytes)
-{
-	return list(arg, on_worker_sessions, "sessions", true, error, error_bytes);
-}
-
-static json_t *queue(void *arg, const json_t *request, char *error, size_t error_bytes)
-{
-	return list(arg, on_worker_queue, "messages", false, error, error_bytes);
+			 (json_int_t)json_array_size(rows), "sessions", rows);
 }
 
 const char *reports_time(int64_t wall_us, char text[40])
@@ -382,7 +325,6 @@ int reports_register(struct gateway *g)
 		{"status", "the daemon at a glance", status},
 		{"sessions", "open sessions", sessions},
 		{"trace", "the latest events of TCP connections", trace_report},
-		{"queue", "messages waiting for delivery", queue},
 	};
 	int rc = 0;
 

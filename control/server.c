@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 struct client {
-	int fd; /* -1: free */
+	int fd;    /* -1: free */
+	uid_t uid; /* whose process it is */
 	char *request;
 	size_t request_bytes;
 	char *reply; /* malloc'd; while there is one, no further request is read */
@@ -144,11 +145,13 @@ void server_close(struct server *s)
 	free(s);
 }
 
-static json_t *answer(struct server *s, const char *line, size_t bytes)
+static json_t *answer(struct server *s, uid_t uid, const char *line, size_t bytes)
 {
 	char why[STATS_ERROR_BYTES] = "the request is not {\"command\": NAME, ...}";
 	json_t *request = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, NULL);
 	const char *name = json_string_value(json_object_get(request, "command"));
+	/* the kernel's word, whatever the request says */
+	json_object_set_new(request, "uid", json_integer((json_int_t)uid));
 	json_t *result = name != NULL ? stats_run(s->stats, name, request, why, sizeof(why)) : NULL;
 
 	json_decref(request);
@@ -165,7 +168,7 @@ static void serve_line(struct server *s, struct client *c)
 	if (c->reply != NULL || end == NULL)
 		return;
 	size_t n = (size_t)(end - c->request);
-	json_t *reply = answer(s, c->request, n);
+	json_t *reply = answer(s, c->uid, c->request, n);
 	char *text = reply != NULL ? json_dumps(reply, JSON_COMPACT) : NULL;
 	json_decref(reply);
 	if (text == NULL)
@@ -233,9 +236,13 @@ static void accept_client(struct server *s, int64_t now)
 	for (unsigned i = 0; fd >= 0 && i < SERVER_CLIENTS && c == NULL; i++)
 		if (s->client[i].fd < 0)
 			c = &s->client[i];
-	char *request = c != NULL ? malloc(SERVER_REQUEST_BYTES) : NULL;
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+	bool known = fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0;
+	char *request = c != NULL && known ? malloc(SERVER_REQUEST_BYTES) : NULL;
 	if (request != NULL)
-		*c = (struct client){.fd = fd, .request = request, .heard_ms = now};
+		*c = (struct client){
+			.fd = fd, .uid = peer.uid, .request = request, .heard_ms = now};
 	else if (fd >= 0)
 		close(fd);
 }

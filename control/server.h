@@ -2,8 +2,9 @@
  * server.h - the control socket: one JSON request a line, one JSON reply a line.
  *
  * Request {"command": NAME, ...}; reply {"ok": true, "result": ...} or {"ok": false,
- * "error": TEXT}.  The commands are those of stats.h.  Only the owner of the socket may connect
- * (mode 0600).  Clients, their requests and their silence are bounded.
+ * "error": TEXT}.  Commands find the asker's user id in the request, as "uid".  The commands are
+ * those of stats.h.  Only the owner of the socket may connect (mode 0600).  Clients, their requests
+ * and their silence are bounded.
  *
  * Owner: the control thread.
  * Runs on: the control thread, inside server_poll().

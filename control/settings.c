@@ -10,6 +10,7 @@ enum {
 	DIRECTORY_ENTRY = 6400, /* octets of one certificate: perf-certificates */
 	DIRECTORY_LEAST = 256,
 	DIRECTORY_MOST = 16384,
+	HOP_ROOM = 1024, /* connections to next hops that a reload may add */
 };
 
 /* Clients spread over the workers: each gives its share. */
@@ -88,8 +89,8 @@ void settings_tls(const struct config *c, struct tls_settings *out)
 			},
 		.threads = (unsigned)c->tls.threads,
 		.channel_bindings = (c->auth.mechanisms & 1u << CONFIG_AUTH_SCRAM_PLUS) != 0,
-		.max_sessions = (uint32_t)(c->dataplane.limits.sessions +
-					   settings_hop_connections(c) + 256),
+		.max_sessions =
+			(uint32_t)(c->dataplane.limits.sessions + settings_hop_room(c) + 256),
 	};
 }
 
@@ -417,4 +418,9 @@ uint64_t settings_hop_connections(const struct config *c)
 		n += p->connections * (by_host ? RELAY_HOPS : p->next_hop_count);
 	}
 	return n;
+}
+
+uint64_t settings_hop_room(const struct config *c)
+{
+	return settings_hop_connections(c) + HOP_ROOM;
 }

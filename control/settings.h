@@ -29,6 +29,8 @@ void settings_relay(const struct config *c, struct resolver *r, struct relay_con
 unsigned settings_hop_names(const struct config *c, char names[RESOLVER_NAMES][RESOLVER_NAME]);
 /* Connections to next hops at a time that a worker may have. */
 uint64_t settings_hop_connections(const struct config *c);
+/* The same with what a reload may add: what a worker's tables are made for at the start. */
+uint64_t settings_hop_room(const struct config *c);
 void settings_auth(const struct config *c, struct auth_config *out);
 
 #endif

@@ -76,8 +76,8 @@ static int create_transport(struct unit *u)
 		if (d->port[i].mtu < c.mtu)
 			c.mtu = (uint16_t)d->port[i].mtu;
 	}
-	c.max_streams = (uint32_t)(d->limits.sessions + settings_hop_connections(u->env->config) +
-				   MORE_STREAMS);
+	c.max_streams =
+		(uint32_t)(d->limits.sessions + settings_hop_room(u->env->config) + MORE_STREAMS);
 	c.max_time_wait = TIME_WAIT_ENTRIES;
 	c.syn_backlog = (uint32_t)d->limits.syn_backlog;
 	tcp_choices(&d->tcp, &c);

@@ -76,6 +76,7 @@ struct transaction {
 	bool chunked;  /* BDAT has begun: neither RCPT nor DATA may follow */
 	bool poisoned; /* a chunk was refused: the others are, too */
 	int64_t accepted_at_s;
+	uint64_t began_us;            /* MAIL */
 	struct spool_request request; /* COMMIT or BODY_ABORT */
 };
 
@@ -105,8 +106,10 @@ struct smtp_session {
 	enum phase phase;
 	struct timer deadline; /* of the command, the handshake or the data */
 	struct timer resume;   /* a pause ends: refusal held back, chunks short */
-	uint64_t opened_us, data_started_us;
-	uint64_t data_bytes; /* since then */
+	uint64_t opened_us;
+	uint64_t data_started_us;       /* or the handshake, or AUTH */
+	uint32_t handshake_us, auth_us; /* that they took; 0: there was none */
+	uint64_t data_bytes;            /* since then */
 	struct {
 		uint64_t left; /* octets of the BDAT under way */
 		bool last, discard;
@@ -165,7 +168,8 @@ struct smtp_worker {
 	struct timer shares; /* armed while there are some */
 	struct timer sweep;  /* worker 0: of the quotas */
 	struct timer relief; /* armed while the pool is under pressure and bodies lie in it */
-	struct smtp_follow *follow; /* NULL: nobody looks on */
+	struct smtp_follow *follow;   /* NULL: nobody looks on */
+	const char *limit, *limit_of; /* that the reply being made is about; NULL: none */
 	bool draining;
 	unsigned spool_pending;
 	uint8_t scratch[SCRATCH];
@@ -222,8 +226,7 @@ bool input_step(struct smtp_session *s);
 
 /* records.c */
 void records_reception(const struct transaction *tx);
-void records_rejection(const struct smtp_session *s, int code, const char *enhanced,
-		       const char *line, size_t n);
+void records_rejection(const struct smtp_session *s, enum smtp_reply r, const char *line, size_t n);
 
 /* follow.c, when somebody follows */
 void follow_note(struct smtp_session *s, enum smtp_follow_kind kind, const char *text, size_t n);

@@ -26,6 +26,8 @@ static const char *const subject_names[] = {
 };
 static const char *const measure_names[] = {
 	[SMTP_MESSAGES] = "messages", [SMTP_RECIPIENTS] = "recipients", [SMTP_OCTETS] = "KiB"};
+static const char *const limit_names[] = {
+	[SMTP_MESSAGES] = "messages", [SMTP_RECIPIENTS] = "recipients", [SMTP_OCTETS] = "octets"};
 static const enum smtp_counter subject_counters[] = {
 	[SMTP_LISTENER] = smtp_limited_listener,
 	[SMTP_TENANT] = smtp_limited_tenant,
@@ -177,6 +179,18 @@ static void name_subject(const struct smtp_session *s, const struct subjects *u,
 		 i == SMTP_ADDRESS ? addr_text(&s->peer, addr) : u->of[i].text);
 }
 
+/* The record of it names the limit by its key. */
+static void reply_about(struct smtp_session *s, enum smtp_reply r, const char *text,
+			const char *limit, enum smtp_subject i)
+{
+	struct smtp_worker *w = s->worker;
+
+	w->limit = limit;
+	w->limit_of = subject_names[i];
+	session_reply(s, r, text);
+	w->limit = w->limit_of = NULL;
+}
+
 /* Which limit it was, for whom, and for how long: nobody shall have to guess. */
 static void refuse(struct smtp_session *s, const struct subjects *u, enum smtp_subject i,
 		   enum smtp_measure m, uint64_t wait_us)
@@ -192,10 +206,8 @@ static void refuse(struct smtp_session *s, const struct subjects *u, enum smtp_s
 	snprintf(text, sizeof(text), "%llu %s in %s for %s reached%s%s",
 		 (unsigned long long)r->count, measure_names[m], per, who,
 		 k->permanent ? "" : "; try again in ", k->permanent ? "" : wait);
-	if (k->permanent)
-		session_reply(s, REPLY_LIMIT_PERMANENT, text);
-	else
-		session_reply(s, m == SMTP_RECIPIENTS ? REPLY_LIMIT_RECIPIENTS : REPLY_LIMIT, text);
+	enum smtp_reply later = m == SMTP_RECIPIENTS ? REPLY_LIMIT_RECIPIENTS : REPLY_LIMIT;
+	reply_about(s, k->permanent ? REPLY_LIMIT_PERMANENT : later, text, limit_names[m], i);
 }
 
 static void give_back(struct smtp_session *s, const struct subjects *u, unsigned subjects,
@@ -330,7 +342,7 @@ bool policy_enter(struct smtp_session *s)
 		name_subject(s, &u, i, who, sizeof(who));
 		snprintf(text, sizeof(text), "%s limit of %u sessions for %s reached",
 			 s->worker->config->hostname, k->sessions[i], who);
-		session_reply(s, REPLY_LIMIT_SESSIONS, text);
+		reply_about(s, REPLY_LIMIT_SESSIONS, text, "sessions", i);
 		s->phase = PHASE_CLOSING;
 		s->quitting = true;
 		return false;

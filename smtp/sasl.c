@@ -117,6 +117,7 @@ void sasl_succeed(struct smtp_session *s)
 {
 	smtp_count(s->worker, smtp_auth_ok);
 	s->authenticated = true;
+	s->auth_us = (uint32_t)(s->worker->shard->now_us - s->data_started_us);
 	memcpy(s->user, s->login->request.user, sizeof(s->user));
 	s->identity = s->login->request.identity;
 	s->login->request.identity = NULL;
@@ -281,6 +282,7 @@ void sasl_begin(struct smtp_session *s, struct text arguments)
 	s->login->worker = s->worker;
 	s->login->handle = h;
 	s->login->mechanism = m;
+	s->data_started_us = s->worker->shard->now_us;
 	s->phase = PHASE_AUTH;
 	if (arguments.n == 0)
 		session_reply(s, REPLY_AUTH_CONTINUE, m->prompt != NULL ? m->prompt : "");

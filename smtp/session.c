@@ -138,7 +138,7 @@ void session_reply(struct smtp_session *s, enum smtp_reply r, const char *arg)
 	size_t n = format_reply(line, sizeof(line), r, arg, row->code >= 400 ? s->tag : NULL);
 
 	if (row->code >= 400 && s->worker->env.records != NULL)
-		records_rejection(s, row->code, row->enhanced, line, n);
+		records_rejection(s, r, line, n);
 	session_reply_raw(s, line, n);
 }
 
@@ -233,6 +233,7 @@ static void begin_starttls(struct smtp_session *s)
 		chunk_free(s->worker->shard->chunks, s->in);
 		s->in = NULL;
 	}
+	s->data_started_us = s->worker->shard->now_us;
 	if (!conn_secure(&s->conn, &server))
 		session_abort(s);
 	else
@@ -296,6 +297,7 @@ static void on_secured(struct conn *c)
 	struct smtp_session *s = session_of(c);
 
 	s->phase = PHASE_COMMAND;
+	s->handshake_us = (uint32_t)(s->worker->shard->now_us - s->data_started_us);
 	if (s->worker->follow != NULL)
 		note_secured(s);
 	if (s->listener->implicit_tls)
@@ -370,7 +372,7 @@ static void on_opened(struct stream *stream, void *user)
 	s->counted = true;
 	s->peer = peer;
 	s->peer_port = port;
-	s->opened_us = w->shard->now_us;
+	s->opened_us = s->data_started_us = w->shard->now_us;
 	timer_init(&s->deadline, deadline_passed);
 	timer_init(&s->resume, pause_over);
 	list_init(&s->sending);

@@ -95,6 +95,7 @@ struct transaction *transaction_begin(struct smtp_session *s, struct text revers
 				   .worker = w,
 				   .handle = h,
 				   .parameters = *m,
+				   .began_us = w->shard->now_us,
 				   .max_bytes = session_max_size(s)};
 	tx->envelope = chunk_alloc(w->shard->chunks, CHUNK_4K, false);
 	if (tx->envelope == NULL) {

@@ -15,6 +15,14 @@
 
 enum { CLI_DONE, CLI_FAILED, CLI_USAGE };
 
+/* Options that say which messages, and in what words the daemon is told. */
+struct cli_about {
+	const char *option, *key; /* --option; of the request */
+	const char *value, *help;
+};
+extern const struct cli_about cli_abouts[]; /* queue.c; ends with option NULL */
+enum { CLI_ABOUTS = 16 };
+
 struct cli {
 	const char *config;             /* NULL: the default file, if it is needed */
 	const char *socket;             /* NULL: from the configuration */
@@ -22,7 +30,8 @@ struct cli {
 	const char *cost;               /* NULL: the default */
 	const char *tenant, *addresses; /* NULL: not given */
 	unsigned seconds;               /* 0: until interrupted */
-	bool json, all, no_scram, password_stdin;
+	const char *about[CLI_ABOUTS];  /* values of cli_abouts[]; NULL: not given */
+	bool json, all, no_scram, password_stdin, dry, detail, header;
 	int arguments;
 	char **argument;
 };
@@ -51,6 +60,18 @@ int cli_trace(const struct cli *c);
 int cli_limits(const struct cli *c);
 /* Sends {"command": name, key: value}; the result, or NULL with the reason on stderr. */
 json_t *cli_question(const struct cli *c, const char *name, const char *key, const char *value);
+/* Sends the request; the same. */
+json_t *cli_request(const struct cli *c, const json_t *request);
+
+int cli_queue_list(const struct cli *c);
+int cli_queue_show(const struct cli *c);
+int cli_queue_hold(const struct cli *c);
+int cli_queue_release(const struct cli *c);
+int cli_queue_retry(const struct cli *c);
+int cli_queue_bounce(const struct cli *c);
+int cli_queue_delete(const struct cli *c);
+int cli_queue_route(const struct cli *c);
+
 int cli_follow_session(const struct cli *c);
 int cli_follow_user(const struct cli *c);
 int cli_follow_address(const struct cli *c);
@@ -58,5 +79,7 @@ int cli_stats(const struct cli *c);
 
 /* An array of objects as columns, an object as rows of key and value (nested keys by dots). */
 void cli_print_table(const json_t *j);
+/* What a peer sent may lie in a text: nothing of it reaches the terminal as a control. */
+void cli_clean(char *text);
 
 #endif

@@ -19,11 +19,6 @@ static int ask_sessions(const struct cli *c)
 	return cli_ask(c, "sessions");
 }
 
-static int ask_queue(const struct cli *c)
-{
-	return cli_ask(c, "queue");
-}
-
 static const struct command {
 	const char *word, *sub;  /* "user" "add"; sub NULL: one word */
 	int arguments, optional; /* at least; more */
@@ -43,7 +38,19 @@ static const struct command {
 	{"status", NULL, 0, 0, "", "what the daemon is and does", ask_status},
 	{"sessions", NULL, 0, 0, "", "sessions at this moment", ask_sessions},
 	{"stats", NULL, 0, 0, "", "counters and gauges; zeros only with --all", cli_stats},
-	{"queue", NULL, 0, 0, "", "messages that wait for their next hop", ask_queue},
+	{"queue", "list", 0, 0, "", "messages in the queue; --detail: with their envelopes",
+	 cli_queue_list},
+	{"queue", "show", 1, 0, "ID", "all about one message; --header: with its header",
+	 cli_queue_show},
+	{"queue", "hold", 0, 0, "", "no attempts and no expiry until released", cli_queue_hold},
+	{"queue", "release", 0, 0, "", "held messages go on, also those held by FUTURERELEASE",
+	 cli_queue_release},
+	{"queue", "retry", 0, 0, "", "attempt now what waits for its next attempt",
+	 cli_queue_retry},
+	{"queue", "route", 1, 0, "POOL", "send to this pool from now on", cli_queue_route},
+	{"queue", "bounce", 0, 0, "", "end with a report to the sender", cli_queue_bounce},
+	{"queue", "delete", 0, 0, "", "end without a word", cli_queue_delete},
+	{"queue", NULL, 0, 0, "", "the same as queue list", cli_queue_list},
 	{"limits", NULL, 1, 0, "USER", "a user's use of the limits", cli_limits},
 	{"trace", "session", 1, 0, "ID", "a session live; secrets masked; --for SECONDS",
 	 cli_follow_session},
@@ -63,10 +70,14 @@ enum {
 	OPT_COST,
 	OPT_TENANT,
 	OPT_ADDRESSES,
-	OPT_FOR
+	OPT_FOR,
+	OPT_DRY_RUN,
+	OPT_DETAIL,
+	OPT_HEADER,
+	OPT_ABOUT /* and the place in cli_abouts[] */
 };
 
-static const struct option options[] = {
+static const struct option plain_options[] = {
 	{"config", required_argument, NULL, 'c'},
 	{"socket", required_argument, NULL, 's'},
 	{"help", no_argument, NULL, 'h'},
@@ -79,8 +90,25 @@ static const struct option options[] = {
 	{"tenant", required_argument, NULL, OPT_TENANT},
 	{"addresses", required_argument, NULL, OPT_ADDRESSES},
 	{"for", required_argument, NULL, OPT_FOR},
-	{},
+	{"dry-run", no_argument, NULL, OPT_DRY_RUN},
+	{"detail", no_argument, NULL, OPT_DETAIL},
+	{"header", no_argument, NULL, OPT_HEADER},
+	{"content", no_argument, NULL, OPT_HEADER},
 };
+
+enum { PLAIN_OPTIONS = sizeof(plain_options) / sizeof(plain_options[0]) };
+
+/* Both tables of options as one. */
+static const struct option *all_options(void)
+{
+	static struct option all[PLAIN_OPTIONS + CLI_ABOUTS + 1];
+
+	memcpy(all, plain_options, sizeof(plain_options));
+	for (int i = 0; cli_abouts[i].option != NULL; i++)
+		all[PLAIN_OPTIONS + i] = (struct option){cli_abouts[i].option, required_argument,
+							 NULL, OPT_ABOUT + i};
+	return all;
+}
 
 static void print_help(FILE *f)
 {
@@ -92,12 +120,20 @@ static void print_help(FILE *f)
 			 c->sub != NULL ? c->sub : "", c->usage);
 		fprintf(f, "  %-22s %s\n", words, c->help);
 	}
+	fprintf(f, "\nWhich messages of the queue (all of these at once), and how:\n");
+	for (size_t i = 0; cli_abouts[i].option != NULL; i++) {
+		char words[64];
+		snprintf(words, sizeof(words), "%s %s", cli_abouts[i].option, cli_abouts[i].value);
+		fprintf(f, "      --%-16s %s\n", words, cli_abouts[i].help);
+	}
 	fprintf(f, "\nOptions:\n"
 		   "  -c, --config FILE      the daemon's configuration (" DEFAULT_CONFIG ")\n"
 		   "  -s, --socket SOCKET    control socket; default: the configuration's\n"
 		   "      --file FILE        users file; default: the configuration's\n"
-		   "      --json             JSON in place of tables\n"
-		   "      --all              zero counters too\n"
+		   "      --json             JSON in place of tables; queue: one object a line\n"
+		   "      --all              zero counters too; queue: every message\n"
+		   "      --dry-run          queue: only count what would be changed\n"
+		   "      --detail, --header queue: with the envelope; with the message's header\n"
 		   "      --password-stdin   the password is a line on standard input\n"
 		   "      --no-scram         store no SCRAM-SHA-256 verifier\n"
 		   "      --cost KIB,PASSES,LANES   of argon2id; default 19456,2,1\n"
@@ -109,7 +145,20 @@ static void print_help(FILE *f)
 
 static bool take_option(struct cli *c, int option)
 {
+	if (option >= OPT_ABOUT) {
+		c->about[option - OPT_ABOUT] = optarg;
+		return true;
+	}
 	switch (option) {
+	case OPT_DRY_RUN:
+		c->dry = true;
+		return true;
+	case OPT_DETAIL:
+		c->detail = true;
+		return true;
+	case OPT_HEADER:
+		c->header = true;
+		return true;
 	case 'c':
 		c->config = optarg;
 		return true;
@@ -220,7 +269,7 @@ int main(int argc, char **argv)
 	struct cli c = {};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "c:s:h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "c:s:h", all_options(), NULL)) != -1) {
 		if (option == 'h') {
 			print_help(stdout);
 			return CLI_DONE;
@@ -229,6 +278,10 @@ int main(int argc, char **argv)
 			fprintf(stderr, "see posternctl --help\n");
 			return CLI_USAGE;
 		}
+	}
+	if (optind + 1 == argc && strcmp(argv[optind], "help") == 0) {
+		print_help(stdout);
+		return CLI_DONE;
 	}
 	if (optind == argc) {
 		print_help(stderr);

@@ -50,8 +50,7 @@ static int dial(const char *path)
 	return fd;
 }
 
-/* Takes request. */
-static json_t *exchange(int fd, json_t *request, const char *path)
+static json_t *exchange(int fd, const json_t *request, const char *path)
 {
 	json_t *reply = NULL;
 	char *line = NULL;
@@ -59,14 +58,12 @@ static json_t *exchange(int fd, json_t *request, const char *path)
 	FILE *f = fdopen(fd, "r+");
 
 	if (f == NULL || request == NULL) {
-		json_decref(request);
 		close(fd);
 		fail(path, "out of memory");
 		return NULL;
 	}
 	json_dumpf(request, f, JSON_COMPACT);
 	fputc('\n', f);
-	json_decref(request);
 	if (fflush(f) != 0 || getline(&line, &room, f) <= 0)
 		fail(path, "the daemon did not answer");
 	else if ((reply = json_loads(line, 0, NULL)) == NULL)
@@ -76,14 +73,14 @@ static json_t *exchange(int fd, json_t *request, const char *path)
 	return reply;
 }
 
-json_t *cli_question(const struct cli *c, const char *name, const char *key, const char *value)
+json_t *cli_request(const struct cli *c, const json_t *request)
 {
+	const char *name = json_string_value(json_object_get(request, "command"));
 	char path[512];
 
 	if (!cli_socket(c, path, sizeof(path)))
 		return NULL;
 	int fd = dial(path);
-	json_t *request = fd >= 0 ? json_pack("{s:s, s:s*}", "command", name, key, value) : NULL;
 	json_t *reply = fd >= 0 ? exchange(fd, request, path) : NULL;
 	if (reply == NULL)
 		return NULL;
@@ -95,6 +92,15 @@ json_t *cli_question(const struct cli *c, const char *name, const char *key, con
 		fail(name, error != NULL ? error : "refused");
 	}
 	json_decref(reply);
+	return result;
+}
+
+json_t *cli_question(const struct cli *c, const char *name, const char *key, const char *value)
+{
+	json_t *request = json_pack("{s:s, s:s*}", "command", name, key, value);
+	json_t *result = cli_request(c, request);
+
+	json_decref(request);
 	return result;
 }
 

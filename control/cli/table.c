@@ -7,8 +7,7 @@
 
 enum { COLUMNS_MAX = 32, CELL_BYTES = 200, KEY_BYTES = 128 };
 
-/* What a peer sent may lie in a value: nothing of it reaches the terminal as a control. */
-static void clean(char *s)
+void cli_clean(char *s)
 {
 	for (; *s != '\0'; s++)
 		if ((unsigned char)*s < ' ' || *s == 0x7f)
@@ -26,7 +25,7 @@ static const char *cell_text(const json_t *v, char *text)
 		snprintf(text, CELL_BYTES, "%s", dump != NULL ? dump : "?");
 		free(dump);
 	}
-	clean(text);
+	cli_clean(text);
 	return text;
 }
 

@@ -58,6 +58,7 @@ static bool send_slice(struct stream *s, uint32_t seq, uint32_t n, bool fin)
 	if (again) {
 		count(s->stack, tcp_retransmits);
 		trace(s, TCP_EVENT_RETRANSMIT, n);
+		s->stack->sent_again[(uint32_t)s->handle] += n;
 		undo_sent_again(s, n);
 	}
 	if (again && (s->flags & F_TIMING) != 0 && seq_lt(seq, s->active->timed_seq))

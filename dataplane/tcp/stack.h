@@ -66,6 +66,7 @@ struct tcp_stack {
 	struct budget synacks;
 	struct stream_tuning tuning; /* of all streams, unless tuned */
 	struct tuned *tuned;         /* by index of stream; NULL: not tunable */
+	uint32_t *sent_again;        /* octets, by index of stream; touched by losses only */
 	struct range duplicate;      /* what the ACK now being sent reports as one (RFC 2883) */
 	uint64_t challenge_second;   /* RFC 5961 section 7 */
 	uint32_t challenge_left;

@@ -52,6 +52,9 @@ static struct stream *take(struct tcp_stack *t, const struct flow_key *key, uint
 	s->hash = hash;
 	s->handle = h;
 	s->stack = t;
+	/* only reading leaves a page that no loss has touched to the system */
+	if (t->sent_again[(uint32_t)h] != 0)
+		t->sent_again[(uint32_t)h] = 0;
 	list_init(&s->link);
 	timer_init(&s->timer, timers_fire);
 	tuning_birth(s, &t->tuning);

@@ -103,6 +103,11 @@ size_t stream_room(const struct stream *s)
 	return can_write(s) && queued < s->snd_limit ? s->snd_limit - queued : 0;
 }
 
+uint32_t stream_retransmitted(const struct stream *s)
+{
+	return s->stack->sent_again[(uint32_t)s->handle];
+}
+
 size_t stream_unacked(const struct stream *s)
 {
 	return send_queued(s);

@@ -81,6 +81,8 @@ void stream_want_room(struct stream *s);
 size_t stream_room(const struct stream *s);
 /* Bytes written and not yet acknowledged by the peer. */
 size_t stream_unacked(const struct stream *s);
+/* Octets sent again since the connection came about; modulo 2^32. */
+uint32_t stream_retransmitted(const struct stream *s);
 
 /* Limits, per stream; defaults are the stack's configuration.  A receive window only grows
  * (the right edge never moves left); a lower limit takes effect as data is consumed. */

@@ -114,6 +114,7 @@ static bool allocate(struct tcp_stack *t)
 	t->reorders = slab_create(sizeof(struct reorder), t->config.max_streams);
 	t->flights = slab_create(sizeof(struct flight), t->config.max_streams);
 	t->boards = slab_create(sizeof(struct scoreboard), t->config.max_streams);
+	t->sent_again = calloc(t->config.max_streams, sizeof(*t->sent_again));
 	return tuning_init(t) == 0 && trace_init(&t->trace, t->config.trace_events) == 0 &&
 	       flow_table_init(&t->flows,
 			       t->config.max_streams + t->config.max_time_wait + half_open,
@@ -121,7 +122,7 @@ static bool allocate(struct tcp_stack *t)
 	       syn_cache_init(&t->syn_cache, t, half_open) == 0 &&
 	       time_wait_init(&t->time_wait, t, t->config.max_time_wait) == 0 &&
 	       t->streams != NULL && t->actives != NULL && t->reorders != NULL &&
-	       t->boards != NULL && t->flights != NULL;
+	       t->boards != NULL && t->flights != NULL && t->sent_again != NULL;
 }
 
 struct tcp_stack *tcp_create(struct shard *shard, const struct tcp_env *env,
@@ -179,6 +180,7 @@ void tcp_destroy(struct tcp_stack *t)
 	slab_destroy(t->reorders);
 	slab_destroy(t->boards);
 	slab_destroy(t->flights);
+	free(t->sent_again);
 	tuning_free(t);
 	trace_free(&t->trace);
 	free(t);

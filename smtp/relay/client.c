@@ -92,6 +92,8 @@ void client_failed(struct client *c, const char *why)
 	else if (d != NULL && state > CLIENT_LOADING)
 		d->probe = hop_interrupted(c->hop, w, why);
 	c->delivery = NULL;
+	if (d != NULL)
+		client_stage(c, d, STAGE_CONNECTION);
 	client_close(c, false);
 	if (d == NULL)
 		return;
@@ -139,6 +141,8 @@ static void client_timer(struct timer *t)
 void client_quit(struct client *c)
 {
 	c->state = CLIENT_QUIT;
+	list_del(&c->link);
+	list_push_back(&c->hop->clients, &c->link);
 	client_command(c, "QUIT\r\n", 6);
 	client_arm(c, IDLE_US);
 	client_flush(c);
@@ -159,6 +163,8 @@ void client_idle(struct client *c, bool reset)
 		return;
 	}
 	c->state = CLIENT_IDLE;
+	list_del(&c->link);
+	list_push_front(&c->hop->clients, &c->link);
 	client_arm(c, IDLE_US);
 }
 
@@ -221,6 +227,7 @@ static bool fail(struct client *c, const char *what)
 static void ready(struct client *c)
 {
 	c->greeted = true;
+	c->connect_us = c->worker->shard->now_us - c->opened_us;
 	c->hop->n_connecting--;
 	if (c->hop->failures > 0)
 		log_info("relay", "next hop %s is back", c->hop->config.name);
@@ -326,6 +333,7 @@ static bool final_reply(struct client *c)
 	bool early = c->state == CLIENT_CONTENT || c->out != NULL || !conn_drained(&c->conn);
 
 	/* so a 250 is about something else, and says nothing about this message */
+	client_stage(c, d, STAGE_CONTENT);
 	if (early && code / 100 < 4) {
 		relay_count(c->worker, relay_bad_replies);
 		client_failed(c, "reply before the end of data");
@@ -565,6 +573,7 @@ bool client_open(struct relay_worker *w, struct hop *h)
 	c->worker = w;
 	c->hop = h;
 	c->state = CLIENT_CONNECTING;
+	c->opened_us = w->shard->now_us;
 	conn_init(&c->conn, w->env.tls, s, &client_events);
 	timer_init(&c->timer, client_timer);
 	list_push_back(&h->clients, &c->link);

@@ -174,6 +174,7 @@ void content_pump(struct client *c)
 void content_begin_transfer(struct client *c)
 {
 	c->state = CLIENT_CONTENT;
+	c->delivery->attempt.content_us = c->worker->shard->now_us;
 	c->read_offset = c->written_offset = 0;
 	c->line_start = true;
 	client_arm(c, BLOCK_US);

@@ -7,6 +7,8 @@
 #define RELAY_COUNTERS(X)                                                                          \
 	X(relay, queue_entries, "messages", "messages in the queue of this worker")                \
 	X(relay, queue_full, "messages", "messages left to the next start: no queue entry")        \
+	X(relay, ordered, "messages", "messages that an operator's order was about")               \
+	X(relay, deleted, "recipients", "recipients of messages that an operator deleted")         \
 	X(relay, split, "messages", "messages whose recipients go to several pools")               \
 	X(relay, attempts, "attempts", "delivery attempts begun")                                  \
 	X(relay, delivered, "recipients", "recipients taken by a next hop")                        \

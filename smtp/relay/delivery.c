@@ -18,6 +18,8 @@ void delivery_free(struct delivery *d)
 
 	if (d->hop != NULL)
 		hop_unuse(w, d->hop);
+	if (d->order != NULL)
+		order_end(d->order, d->target, d->last ? RELAY_DONE : RELAY_FAILED);
 	w->routing -= d->route;
 
 	timer_cancel(w->shard->timers, &d->timer);
@@ -57,6 +59,27 @@ static bool is_done(const struct message *m, uint32_t i)
 
 static void conclude(struct timer *t);
 
+static bool is_silent(const struct delivery *d)
+{
+	return d->order != NULL && d->order->verb == RELAY_DELETE;
+}
+
+/* The order's end of everybody who is still to be served. */
+static void carry_out(struct delivery *d)
+{
+	const struct relay_order *o = d->order;
+	char text[ERROR_TEXT];
+
+	snprintf(text, sizeof(text), "%s by the administrator%s%.100s",
+		 o->verb == RELAY_BOUNCE ? "returned" : "deleted", o->reason[0] != '\0' ? ": " : "",
+		 o->reason);
+	delivery_outcome(d, RECIPIENT_TODO, 554, "5.3.0", text);
+	if (o->verb == RELAY_BOUNCE)
+		delivery_end(d);
+	else
+		conclude(&d->timer);
+}
+
 static void envelope_loaded(struct spool_request *r)
 {
 	struct delivery *d = r->user;
@@ -83,7 +106,9 @@ static void envelope_loaded(struct spool_request *r)
 	for (uint32_t i = 0; i < m->recipients; i++)
 		d->recipients[i].state = is_done(m, i) ? RECIPIENT_DONE : RECIPIENT_TODO;
 	/* the envelope is the truth; after a restart the queue entry knows less */
-	if (d->notice) {
+	if (d->order != NULL) {
+		carry_out(d);
+	} else if (d->notice) {
 		delivery_outcome(d, RECIPIENT_TODO, 450, "4.0.0",
 				 m->last_error != NULL ? m->last_error : "not tried yet");
 		conclude(&d->timer);
@@ -166,6 +191,19 @@ void delivery_notice(struct message *m)
 	load_envelope(d);
 }
 
+void delivery_ordered(struct message *m, struct relay_order *o, unsigned target)
+{
+	struct delivery *d = begin(m, NULL);
+
+	if (d == NULL) {
+		order_end(o, target, RELAY_FAILED);
+		return;
+	}
+	d->order = o;
+	d->target = target;
+	load_envelope(d);
+}
+
 void delivery_route(struct message *m)
 {
 	struct delivery *d = begin(m, NULL);
@@ -189,6 +227,7 @@ void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned co
 		if (r->state != from)
 			continue;
 		r->state = to;
+		r->stage = (uint8_t)d->stage;
 		snprintf(r->status, sizeof(r->status), "%s", status);
 		snprintf(r->text, sizeof(r->text), "%u %.140s", code, text);
 	}
@@ -202,6 +241,7 @@ void recipient_answered(struct delivery *d, uint32_t i, const struct reply_parse
 	r->state = reply->code / 100 == 2   ? RECIPIENT_DELIVERED
 		   : reply->code / 100 == 5 ? RECIPIENT_FAILED
 					    : RECIPIENT_DEFERRED;
+	r->stage = (uint8_t)d->stage;
 	reply_status(reply, r->status);
 	snprintf(r->text, sizeof(r->text), "%u %.140s", reply->code, reply_text(reply));
 }
@@ -262,6 +302,8 @@ static void disposed(struct spool_request *r)
 		return;
 	}
 	records_outcomes(d);
+	if (d->hop != NULL)
+		m->hop = d->hop->number;
 	if (d->last) {
 		message_free(m);
 	} else {
@@ -284,6 +326,7 @@ static void dispose(struct delivery *d)
 		[RECIPIENT_FAILED] = {SPOOL_BOUNCED, relay_bounced},
 	};
 	uint32_t n = 0;
+	bool deleted = is_silent(d);
 
 	/* what mark_done() will need: without it the next attempt would serve again */
 	if (m->done == NULL)
@@ -309,7 +352,7 @@ static void dispose(struct delivery *d)
 			.outcome = outcomes[s].outcome,
 			.retry_at_s = shard_wall_s(w->shard) + (int64_t)(d->retry_us / 1000000),
 		};
-		relay_count(w, outcomes[s].counter);
+		relay_count(w, deleted ? relay_deleted : outcomes[s].counter);
 		if (s == RECIPIENT_DEFERRED)
 			d->last = false;
 	}
@@ -438,7 +481,7 @@ static void conclude(struct timer *t)
 	struct delivery *d = container_of(t, struct delivery, timer);
 
 	/* a report about a report would be the beginning of a loop (RFC 5321 section 6.1) */
-	if (d->e.reverse_path.bytes == 0 || !report_owed(d))
+	if (d->e.reverse_path.bytes == 0 || is_silent(d) || !report_owed(d))
 		finish(d);
 	else if (!d->head_read)
 		read_head(d);
@@ -473,6 +516,7 @@ static bool any_failed(const struct delivery *d)
 
 void delivery_end(struct delivery *d)
 {
+	d->attempt.ended_us = d->worker->shard->now_us;
 	log_outcome(d);
 	if (any_failed(d) && d->e.reverse_path.bytes == 0)
 		relay_count(d->worker, relay_reports_suppressed);

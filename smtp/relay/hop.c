@@ -82,14 +82,12 @@ void hop_answered(struct hop *h)
 	h->interrupted = 0;
 }
 
+/* Those that are idle stand in front. */
 static struct client *idle_client(const struct hop *h)
 {
-	list_each (it, &h->clients) {
-		struct client *c = container_of(it, struct client, link);
-		if (c->state == CLIENT_IDLE)
-			return c;
-	}
-	return NULL;
+	struct client *c = container_of(h->clients.next, struct client, link);
+
+	return !list_empty(&h->clients) && c->state == CLIENT_IDLE ? c : NULL;
 }
 
 static bool rate_allows(const struct relay_worker *w, const struct hop *h)
@@ -169,6 +167,8 @@ static void give(struct relay_worker *w, struct pool *p, struct hop *h)
 	h->next_us = (h->next_us > now ? h->next_us : now) + h->config.gap_us;
 	m->state = MESSAGE_ACTIVE;
 	c->state = CLIENT_LOADING;
+	list_del(&c->link);
+	list_push_back(&h->clients, &c->link);
 	delivery_begin(m, c);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/list.h"
 #include "base/timer.h"
+#include "smtp/relay/manage.h"
 #include "smtp/relay/relay.h"
 #include "smtp/relay/reply_parser.h"
 #include "smtp/spool/envelope.h"
@@ -34,10 +35,11 @@ enum {
 
 enum { POOL_UNROUTED = UINT8_MAX };
 
-enum message_state { MESSAGE_READY, MESSAGE_DEFERRED, MESSAGE_ACTIVE };
+enum message_state { MESSAGE_READY, MESSAGE_DEFERRED, MESSAGE_HELD, MESSAGE_ACTIVE };
 
 /* Entries of one message in several pools; the last to end ends the message in the spool. */
 struct split {
+	struct message **entry;
 	unsigned entries; /* that point here */
 	unsigned open;    /* whose end has not been handed to the spool */
 };
@@ -64,6 +66,11 @@ struct message {
 	int8_t priority;
 	uint8_t by;   /* enum envelope_by */
 	bool noticed; /* whoever wanted to hear of the delay has */
+	/* by an operator; all entries of a message alike */
+	bool held : 1;     /* no attempt, no expiry */
+	bool routed : 1;   /* its pool is his choice */
+	bool released : 1; /* released_at_s is not what the envelope says */
+	uint16_t hop;      /* number of the one tried last; 0: none yet */
 };
 static_assert(sizeof(struct message) <= 216, "a backlog is many of them");
 
@@ -76,8 +83,12 @@ enum recipient_state {
 	RECIPIENT_FAILED,
 };
 
+/* What a recipient's outcome answers. */
+enum stage { STAGE_NONE, STAGE_CONNECTION, STAGE_MAIL, STAGE_RCPT, STAGE_DATA, STAGE_CONTENT };
+
 struct recipient {
 	uint8_t state;
+	uint8_t stage;            /* enum stage */
 	char status[STATUS_TEXT]; /* RFC 3463 */
 	char text[ERROR_TEXT];    /* the hop's reply */
 };
@@ -105,6 +116,17 @@ struct delivery {
 	bool route;   /* no attempt: only where its recipients go is looked up */
 	bool notice;  /* no attempt: only those who want to hear of the delay are told */
 	bool hop_dsn; /* the hop tells of success itself */
+
+	enum stage stage;                                /* whose reply comes next */
+	struct attempt {                                 /* for the records */
+		uint64_t begun_us, content_us, ended_us; /* 0: not reached */
+		uint64_t connect_us;                     /* that the connection took, once */
+		uint32_t nth;                            /* message of the connection, from 1 */
+		uint32_t sent_before, sent_again;        /* octets, of the connection */
+		char tls_version[16], tls_cipher[48];    /* "": in clear */
+	} attempt;
+	struct relay_order *order; /* no attempt: an operator ends it; NULL: nobody does */
+	unsigned target;           /* of the order */
 	bool head_read;
 };
 
@@ -137,10 +159,11 @@ enum client_state {
 struct hop {
 	struct list link; /* in worker->retired, or nowhere */
 	struct relay_hop config;
-	struct list clients;
+	struct list clients; /* the idle ones in front */
 	unsigned n_clients, n_connecting;
 	unsigned uses;            /* deliveries and others that look at it */
 	bool retired;             /* no longer configured: freed when nobody uses it */
+	uint16_t number;          /* in messages; never 0 */
 	int share;                /* smooth weighted round robin */
 	unsigned failures;        /* connections in a row */
 	uint64_t interrupted_us;  /* when the last of them was counted */
@@ -183,6 +206,7 @@ struct client {
 	bool mute; /* a command could not be made: the connection ends at once */
 	uint64_t size_limit;
 	unsigned messages;
+	uint64_t opened_us, connect_us; /* SYN; from there until it could take a message */
 	struct delivery *delivery;
 	/* CLIENT_ENVELOPE: what has been sent and what has been answered */
 	size_t send_cursor;
@@ -219,6 +243,8 @@ struct relay_worker {
 	struct ready unrouted; /* somebody must look where their recipients go */
 	unsigned routing;      /* whose envelope is being read for that */
 	struct list retired;   /* hops that are still in use */
+	struct list changes;   /* an operator's, on their way into the spool */
+	uint16_t hop_numbers;  /* the last one given out */
 	struct slab *messages, *deliveries;
 	unsigned n_clients, spool_pending;
 	bool draining;
@@ -228,6 +254,14 @@ struct relay_worker {
 static inline void relay_count(struct relay_worker *w, enum relay_counter c)
 {
 	counter_inc(&w->counters[c]);
+}
+
+/* Whose reply this is, or who is gone. */
+static inline void client_stage(const struct client *c, struct delivery *d, enum stage e)
+{
+	d->stage = e;
+	if (c->conn.stream != NULL)
+		d->attempt.sent_again = stream_retransmitted(c->conn.stream);
 }
 
 static inline bool hop_offers(const struct client *c, enum hop_offer e)
@@ -251,6 +285,8 @@ int pools_update(struct relay_worker *w, const struct relay_config *c);
 void pools_free(struct relay_worker *w);
 /* The pool of the message; the first while nobody has looked. */
 const struct pool *pool_of(const struct message *m);
+/* -1: none has that name. */
+int pool_index(const struct relay_worker *w, const char *name);
 void hop_unuse(struct relay_worker *w, struct hop *h);
 /* Frees it when it is retired and nobody uses it. */
 void hop_settle(struct relay_worker *w, struct hop *h);
@@ -261,13 +297,17 @@ bool routes_trivial(const struct relay_worker *w);
 unsigned route_pool(const struct relay_worker *w, const char *path, size_t bytes);
 /* Begins to look where waiting messages go. */
 void routes_dispatch(struct relay_worker *w);
+/* The entry ends. */
+void split_leave(struct message *m);
 /* The envelope is there: the delivery ends, and an entry a pool waits in its place. */
 void route_message(struct delivery *d);
 
 /* queue.c */
 struct message *message_pop(struct relay_worker *w, struct ready *r);
 struct message *message_alloc(struct relay_worker *w);
-/* The notice is done; back to what it waited for. */
+/* Out of the list of those that are ready, if it is in there. */
+void message_leave_ready(struct message *m);
+/* Back to what it waited for. */
 void message_resume(struct message *m);
 void message_ready(struct message *m);
 /* Back to the queue for a later attempt, in us; why may be NULL. */
@@ -278,6 +318,16 @@ uint64_t message_give_up_us(const struct message *m);
 uint64_t message_retry_us(const struct message *m);
 void message_free(struct message *m);
 int relay_submit(struct relay_worker *w, struct spool_request *r);
+
+/* browse.c */
+enum relay_status message_status(const struct message *m);
+
+/* manage.c */
+/* How the spool remembers a pool; never 0. */
+uint32_t pool_mark(const char *name);
+void order_end(struct relay_order *o, unsigned target, enum relay_result result);
+/* The worker ends: forgets what waits for the spool. */
+void changes_free(struct relay_worker *w);
 
 /* hop.c */
 void pool_dispatch(struct relay_worker *w, struct pool *p);
@@ -293,6 +343,8 @@ void delivery_begin(struct message *m, struct client *c);
 void delivery_notice(struct message *m);
 /* Only looks where the recipients go. */
 void delivery_route(struct message *m);
+/* An operator ends the message: bounce or delete. */
+void delivery_ordered(struct message *m, struct relay_order *o, unsigned target);
 void delivery_free(struct delivery *d);
 /* The connection has gone, or the attempt is over: dispositions follow from the recipients. */
 void delivery_end(struct delivery *d);
@@ -302,6 +354,9 @@ void delivery_outcome(struct delivery *d, enum recipient_state from, unsigned co
 
 /* records.c */
 void records_outcomes(const struct delivery *d);
+/* An order has been carried out; m: NULL: it has ended since. */
+void records_order(const struct relay_worker *w, const struct message *m,
+		   const struct relay_order *o, spool_id_t id);
 
 /* The reply is about this recipient alone. */
 void recipient_answered(struct delivery *d, uint32_t i, const struct reply_parser *reply);

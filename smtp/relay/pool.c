@@ -31,6 +31,15 @@ void hop_unuse(struct relay_worker *w, struct hop *h)
 	hop_settle(w, h);
 }
 
+int pool_index(const struct relay_worker *w, const char *name)
+{
+	for (unsigned i = 0; i < w->n_pools; i++) {
+		if (strcmp(w->pools[i]->config.name, name) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
 static void hop_retire(struct relay_worker *w, struct hop *h)
 {
 	h->retired = true;
@@ -46,13 +55,14 @@ static void hop_retire(struct relay_worker *w, struct hop *h)
 	hop_unuse(w, h);
 }
 
-static struct hop *hop_create(const struct relay_hop *config)
+static struct hop *hop_create(struct relay_worker *w, const struct relay_hop *config)
 {
 	struct hop *h = calloc(1, sizeof(*h));
 
 	if (h == NULL)
 		return NULL;
 	h->config = *config;
+	h->number = ++w->hop_numbers != 0 ? w->hop_numbers : ++w->hop_numbers;
 	list_init(&h->link);
 	list_init(&h->clients);
 	return h;
@@ -101,7 +111,8 @@ static void drop_twins(struct relay_pool *c)
 }
 
 /* A pool of the new configuration with only those hops that before has not; NULL: no memory. */
-static struct pool *pool_draft(const struct relay_pool *c, const struct pool *before)
+static struct pool *pool_draft(struct relay_worker *w, const struct relay_pool *c,
+			       const struct pool *before)
 {
 	struct pool *p = calloc(1, sizeof(*p));
 
@@ -115,7 +126,7 @@ static struct pool *pool_draft(const struct relay_pool *c, const struct pool *be
 		const struct relay_hop *config = &p->config.hops[p->n_hops];
 		if (hop_of(before, config) != NULL)
 			continue;
-		p->hops[p->n_hops] = hop_create(config);
+		p->hops[p->n_hops] = hop_create(w, config);
 		if (p->hops[p->n_hops] == NULL)
 			return p; /* short: pools_update() gives up */
 	}
@@ -185,8 +196,17 @@ static void wait_on(struct pool *p, struct pool *before)
 	p->ready.n = before->ready.n;
 }
 
+/* By the new routes, or to the pool of the operator's choice, while there is one. */
+static void route_anew(struct relay_worker *w, struct message *m, struct pool *const *before)
+{
+	int pool = m->routed ? pool_index(w, before[m->pool]->config.name) : -1;
+
+	m->routed = pool >= 0;
+	m->pool = m->routed ? (uint8_t)pool : routes_trivial(w) ? 0 : POOL_UNROUTED;
+}
+
 /* Those that wait stand in lists of pools that go. */
-static void wait_again(struct relay_worker *w, bool reroute)
+static void wait_again(struct relay_worker *w, bool reroute, struct pool *const *before)
 {
 	w->unrouted.n = 0;
 	for (uint32_t i = 0; i < slab_extent(w->messages); i++) {
@@ -194,7 +214,7 @@ static void wait_again(struct relay_worker *w, bool reroute)
 		if (m == NULL)
 			continue;
 		if (reroute)
-			m->pool = routes_trivial(w) ? 0 : POOL_UNROUTED;
+			route_anew(w, m, before);
 		if (m->state != MESSAGE_READY)
 			continue;
 		list_del(&m->link);
@@ -210,7 +230,7 @@ int pools_update(struct relay_worker *w, const struct relay_config *c)
 
 	for (unsigned i = 0; i < c->n_pools; i++) {
 		const struct pool *old = pool_named(w->pools, n_before, c->pools[i].name);
-		fresh[i] = pool_draft(&c->pools[i], old);
+		fresh[i] = pool_draft(w, &c->pools[i], old);
 		whole = whole && fresh[i] != NULL && fresh[i]->n_hops == fresh[i]->config.n_hops;
 	}
 	if (!whole) {
@@ -235,7 +255,7 @@ int pools_update(struct relay_worker *w, const struct relay_config *c)
 	for (unsigned i = 0; keep && i < n_before; i++)
 		wait_on(fresh[i], before[i]);
 	if (!keep)
-		wait_again(w, !same);
+		wait_again(w, !same, before);
 	for (unsigned i = 0; i < n_before; i++)
 		free(before[i]);
 	return 0;

@@ -125,7 +125,7 @@ static struct ready *ready_list(const struct message *m)
 	return m->pool < w->n_pools ? &w->pools[m->pool]->ready : &w->unrouted;
 }
 
-static void leave_ready(struct message *m)
+void message_leave_ready(struct message *m)
 {
 	if (m->state != MESSAGE_READY)
 		return;
@@ -139,14 +139,14 @@ static void message_due(struct timer *t)
 	struct relay_worker *w = m->worker;
 
 	if (us_to_expiry(m) == 0) {
-		leave_ready(m);
+		message_leave_ready(m);
 		relay_count(w, relay_expired);
 		if (m->by == ENVELOPE_BY_RETURN && us_until(w, m->by_at_s) == 0)
 			relay_count(w, relay_deadline_passed);
 		m->state = MESSAGE_ACTIVE;
 		delivery_begin(m, NULL);
 	} else if (us_to_notice(m) == 0) {
-		leave_ready(m);
+		message_leave_ready(m);
 		relay_count(w, relay_notices);
 		m->noticed = true;
 		m->state = MESSAGE_ACTIVE;
@@ -161,11 +161,22 @@ static void message_due(struct timer *t)
 	}
 }
 
+/* Held: nothing becomes of it until it is released. */
+static bool parked(struct message *m)
+{
+	if (!m->held)
+		return false;
+	m->state = MESSAGE_HELD;
+	return true;
+}
+
 void message_ready(struct message *m)
 {
 	struct relay_worker *w = m->worker;
 	struct ready *r = ready_list(m);
 
+	if (parked(m))
+		return;
 	m->state = MESSAGE_READY;
 	m->next_at_s = shard_wall_s(w->shard);
 	m->due_us = w->shard->now_us;
@@ -196,6 +207,8 @@ void message_resume(struct message *m)
 		message_ready(m);
 		return;
 	}
+	if (parked(m))
+		return;
 	m->state = MESSAGE_DEFERRED;
 	arm_deferred(m);
 }
@@ -220,9 +233,11 @@ void message_defer(struct message *m, const char *why, uint64_t us)
 
 	free(m->last_error);
 	m->last_error = why != NULL ? strdup(why) : NULL;
-	m->state = MESSAGE_DEFERRED;
 	m->next_at_s = shard_wall_s(w->shard) + (int64_t)(us / 1000000);
 	m->due_us = w->shard->now_us + us;
+	if (parked(m))
+		return;
+	m->state = MESSAGE_DEFERRED;
 	arm_deferred(m);
 }
 
@@ -234,8 +249,7 @@ void message_free(struct message *m)
 	list_del(&m->link);
 	free(m->done);
 	free(m->last_error);
-	if (m->split != NULL && --m->split->entries == 0)
-		free(m->split);
+	split_leave(m);
 	slab_free(w->messages, m->handle);
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
 }
@@ -257,6 +271,23 @@ struct message *message_alloc(struct relay_worker *w)
 	return m;
 }
 
+/* What an operator decided before the restart. */
+static void recall(struct message *m, const struct spool_mark *mark)
+{
+	const struct relay_worker *w = m->worker;
+
+	m->held = mark->held;
+	m->released = mark->released_at_s != 0;
+	if (m->released)
+		m->released_at_s = mark->released_at_s;
+	for (unsigned i = 0; mark->route != 0 && i < w->n_pools && !m->routed; i++) {
+		if (pool_mark(w->pools[i]->config.name) != mark->route)
+			continue;
+		m->pool = (uint8_t)i;
+		m->routed = true;
+	}
+}
+
 int relay_add(struct relay_worker *w, const struct spool_found *f)
 {
 	struct message *m = message_alloc(w);
@@ -270,6 +301,7 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	m->content_bytes = f->content_bytes;
 	m->accepted_at_s = f->accepted_at_s;
 	m->released_at_s = f->hold_until_s > f->accepted_at_s ? f->hold_until_s : f->accepted_at_s;
+	recall(m, &f->mark);
 	m->by = f->by;
 	m->by_at_s = f->by_at_s;
 	m->priority = f->priority;
@@ -287,14 +319,9 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 		}
 		memcpy(m->done, f->done, bits);
 	}
-	if (us_until(w, f->retry_at_s) > 0) {
-		m->state = MESSAGE_DEFERRED;
-		m->next_at_s = f->retry_at_s;
-		m->due_us = w->shard->now_us + us_until(w, f->retry_at_s);
-		arm_deferred(m);
-	} else {
-		message_ready(m);
-	}
+	m->next_at_s = f->retry_at_s;
+	m->due_us = w->shard->now_us + us_until(w, f->retry_at_s);
+	message_resume(m);
 	return 0;
 }
 
@@ -325,6 +352,7 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	w->shard = env->shard;
 	ready_init(&w->unrouted);
 	list_init(&w->retired);
+	list_init(&w->changes);
 	w->messages = slab_create(sizeof(struct message), c->max_messages);
 	w->deliveries = slab_create(sizeof(struct delivery), DELIVERIES);
 	if (w->messages == NULL || w->deliveries == NULL || pools_update(w, c) < 0) {
@@ -368,6 +396,7 @@ void relay_worker_destroy(struct relay_worker *w)
 	if (w == NULL)
 		return;
 	each_client(w, abort_client);
+	changes_free(w);
 	for (uint32_t i = 0; w->deliveries != NULL && i < slab_extent(w->deliveries); i++) {
 		struct delivery *d = slab_at(w->deliveries, i, NULL);
 		if (d == NULL)
@@ -435,25 +464,4 @@ unsigned relay_queued(const struct relay_worker *w)
 const uint64_t *relay_counters(const struct relay_worker *w)
 {
 	return w->counters;
-}
-
-void relay_each_message(struct relay_worker *w,
-			void (*fn)(void *arg, const struct relay_message_info *i), void *arg)
-{
-	for (uint32_t i = 0; i < slab_extent(w->messages); i++) {
-		const struct message *m = slab_at(w->messages, i, NULL);
-		if (m == NULL)
-			continue;
-		struct relay_message_info info = {
-			.id = m->id,
-			.content_bytes = m->content_bytes,
-			.recipients = m->recipients,
-			.attempts = m->attempts,
-			.accepted_at_s = m->accepted_at_s,
-			.next_at_s = m->state == MESSAGE_ACTIVE ? 0 : m->next_at_s,
-			.last_error = m->last_error != NULL ? m->last_error : "",
-			.pool = m->pool < w->n_pools ? w->pools[m->pool]->config.name : "",
-		};
-		fn(arg, &info);
-	}
 }

@@ -110,16 +110,6 @@ bool relay_idle(const struct relay_worker *w);
 /* The spool holds no request of ours. */
 bool relay_settled(const struct relay_worker *w);
 
-struct relay_message_info {
-	spool_id_t id;
-	uint64_t content_bytes;
-	uint32_t recipients, attempts;
-	int64_t accepted_at_s, next_at_s; /* next attempt; 0: under way */
-	const char *last_error;           /* borrowed; "" if none */
-	const char *pool;                 /* borrowed; "" while nobody has looked */
-};
-void relay_each_message(struct relay_worker *w,
-			void (*fn)(void *arg, const struct relay_message_info *i), void *arg);
 unsigned relay_queued(const struct relay_worker *w);
 
 struct relay_hop_info {

@@ -88,6 +88,37 @@ static uint8_t *done_but(const struct message *m, const uint8_t *of, unsigned po
 	return done;
 }
 
+/* Room for n entries in all. */
+static bool split_grow(struct split *s, unsigned n)
+{
+	struct message **wider = reallocarray(s->entry, n, sizeof(*wider));
+
+	if (wider == NULL)
+		return false;
+	s->entry = wider;
+	return true;
+}
+
+static void split_free(struct split *s)
+{
+	free(s->entry);
+	free(s);
+}
+
+void split_leave(struct message *m)
+{
+	struct split *s = m->split;
+	unsigned i = 0;
+
+	if (s == NULL)
+		return;
+	while (s->entry[i] != m)
+		i++;
+	s->entry[i] = s->entry[--s->entries];
+	if (s->entries == 0)
+		split_free(s);
+}
+
 static struct message *twin(const struct message *m, uint8_t *done, unsigned pool)
 {
 	struct message *t = message_alloc(m->worker);
@@ -113,6 +144,8 @@ static bool split(struct message *m, const uint8_t *of, const unsigned *pools, u
 	struct message *entry[RELAY_POOLS] = {NULL};
 	bool whole = m->split != NULL || (m->split = calloc(1, sizeof(*m->split))) != NULL;
 
+	whole = whole && split_grow(m->split, m->split->entries + n);
+
 	for (unsigned i = 0; whole && i < n; i++) {
 		done[i] = done_but(m, of, pools[i]);
 		whole = done[i] != NULL &&
@@ -128,15 +161,18 @@ static bool split(struct message *m, const uint8_t *of, const unsigned *pools, u
 			}
 		}
 		if (m->split != NULL && m->split->entries == 0) {
-			free(m->split);
+			split_free(m->split);
 			m->split = NULL;
 		}
 		return false;
 	}
 	struct split *s = m->split;
-	if (s->entries == 0)
-		s->entries = s->open = 1;
-	s->entries += n - 1;
+	if (s->entries == 0) {
+		s->entry[s->entries++] = m;
+		s->open = 1;
+	}
+	for (unsigned i = 1; i < n; i++)
+		s->entry[s->entries++] = entry[i];
 	s->open += n - 1;
 	free(m->done);
 	m->done = done[0];
@@ -149,6 +185,12 @@ static bool split(struct message *m, const uint8_t *of, const unsigned *pools, u
 void route_message(struct delivery *d)
 {
 	struct message *m = d->message;
+
+	if (m->routed) { /* by an operator, meanwhile */
+		delivery_free(d);
+		message_resume(m);
+		return;
+	}
 	uint8_t *of = calloc(m->recipients + 1, 1);
 	unsigned pools[RELAY_POOLS] = {0}, n = of != NULL ? look_up(d, of, pools) : 0;
 

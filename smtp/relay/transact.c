@@ -89,8 +89,24 @@ static bool hop_can_take(struct client *c)
 	return true;
 }
 
+static void note_attempt(const struct client *c, struct attempt *a)
+{
+	struct conn_tls_facts t;
+
+	*a = (struct attempt){.begun_us = c->worker->shard->now_us,
+			      .connect_us = c->connect_us,
+			      .nth = c->messages};
+	if (c->conn.stream != NULL)
+		a->sent_before = a->sent_again = stream_retransmitted(c->conn.stream);
+	if (!conn_tls_facts(&c->conn, &t))
+		return;
+	snprintf(a->tls_version, sizeof(a->tls_version), "%s", t.protocol);
+	snprintf(a->tls_cipher, sizeof(a->tls_cipher), "%s", t.cipher);
+}
+
 void client_transact(struct client *c)
 {
+	note_attempt(c, &c->delivery->attempt);
 	relay_count(c->worker, relay_attempts);
 	c->send_cursor = 0;
 	c->send_index = c->reply_index = c->accepted = 0;
@@ -289,6 +305,7 @@ void transact_reply(struct client *c, bool more)
 		client_failed(c, "reply before its command");
 		return;
 	}
+	client_stage(c, d, c->data_sent ? STAGE_DATA : c->answered == 0 ? STAGE_MAIL : STAGE_RCPT);
 	reply_status(&c->reply, status);
 	if (code == 421) {
 		delivery_outcome(d, RECIPIENT_TODO, code, status, reply_text(&c->reply));

@@ -146,13 +146,22 @@ static int merge_state(struct spool_entry *e, const struct spool_request *r)
 	}
 	if (retry_at_s != INT64_MAX)
 		s->retry_at_s = retry_at_s;
-	s->attempts = r->attempts;
+	if (!r->marked) {
+		s->attempts = r->attempts;
+		return 0;
+	}
+	s->retry_at_s = r->retry_at_s;
+	s->held = r->mark.held;
+	s->route = r->mark.route;
+	s->released_at_s = r->mark.released_at_s;
 	return 0;
 }
 
 static struct need state_need(const struct spool_entry *e)
 {
-	uint32_t bytes = DISPOSITION_HEAD_BYTES + bitmap_bytes(e->recipients);
+	const struct spool_state *s = e->state;
+	uint32_t bytes = DISPOSITION_HEAD_BYTES + bitmap_bytes(e->recipients) +
+			 (s != NULL ? mark_bytes(s->route, s->released_at_s) : 0);
 
 	return (struct need){.head_bytes = bytes, .payload_bytes = bytes};
 }
@@ -171,6 +180,9 @@ static struct batch_item *begin_state(struct spool_batch *b, enum item_kind kind
 					.retry_at_s = s->retry_at_s,
 					.attempts = s->attempts,
 					.recipients = s->recipients,
+					.held = s->held,
+					.route = s->route,
+					.released_at_s = s->released_at_s,
 				});
 	memcpy(it->head + RECORD_HEAD_BYTES + DISPOSITION_HEAD_BYTES, s->done,
 	       bitmap_bytes(s->recipients));
@@ -209,8 +221,12 @@ static int add_dispose(struct spool *sp, struct spool_request *r)
 	}
 	struct need n = {.head_bytes = DISPOSITION_HEAD_BYTES,
 			 .payload_bytes = DISPOSITION_HEAD_BYTES};
-	if (!r->last)
+	if (!r->last) {
+		int rc = merge_state(e, r);
+		if (rc < 0)
+			return rc;
 		n = state_need(e);
+	}
 	if (!can_ever_fit(&n))
 		return -EMSGSIZE;
 	if (!fits(sp, &n))
@@ -219,10 +235,8 @@ static int add_dispose(struct spool *sp, struct spool_request *r)
 		begin_last(sp->batch, e, r, &n);
 		return 0;
 	}
-	int rc = merge_state(e, r);
-	if (rc == 0)
-		begin_state(sp->batch, ITEM_DISPOSE, e)->request = r;
-	return rc;
+	begin_state(sp->batch, ITEM_DISPOSE, e)->request = r;
+	return 0;
 }
 
 int batch_add(struct spool *sp, struct spool_request *r)

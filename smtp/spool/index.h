@@ -21,6 +21,9 @@ struct spool_segment;
 struct spool_state {
 	struct spool_segment *segment; /* holds the newest disposition record; NULL: none yet */
 	int64_t retry_at_s;
+	int64_t released_at_s; /* these three as in struct disposition_head */
+	uint32_t route;
+	bool held;
 	uint32_t attempts;
 	uint32_t recipients;
 	uint8_t done[]; /* bit i: recipient i delivered or bounced */

@@ -40,6 +40,13 @@ enum {
 	DISPOSITION_AT_RECIPIENTS = 24,
 	DISPOSITION_AT_RESERVED = 28,
 	DISPOSITION_LAST = 1,
+	DISPOSITION_HELD = 2,
+	DISPOSITION_MARKED = 4,
+	DISPOSITION_FLAGS = 7,
+
+	MARK_AT_RELEASED = 0,
+	MARK_AT_ROUTE = 8,
+	MARK_AT_RESERVED = 12,
 };
 
 void segment_header_encode(uint8_t out[SEGMENT_HEADER_BYTES], const struct segment_header *h)
@@ -142,14 +149,23 @@ bool message_head_decode(const uint8_t *payload, uint32_t payload_bytes, struct 
 	return m->large ? parts == payload_bytes : m->body_bytes == payload_bytes - parts;
 }
 
-void disposition_head_encode(uint8_t out[DISPOSITION_HEAD_BYTES], const struct disposition_head *d)
+void disposition_head_encode(uint8_t *out, const struct disposition_head *d)
 {
 	put_u64(out + DISPOSITION_AT_SEGMENT, d->message_segment);
 	put_u64(out + DISPOSITION_AT_RETRY, (uint64_t)d->retry_at_s);
 	put_u32(out + DISPOSITION_AT_ATTEMPTS, d->attempts);
-	put_u32(out + DISPOSITION_AT_FLAGS, d->last ? DISPOSITION_LAST : 0);
+	bool marked = mark_bytes(d->route, d->released_at_s) > 0;
+	put_u32(out + DISPOSITION_AT_FLAGS, (d->last ? DISPOSITION_LAST : 0) |
+						    (d->held ? DISPOSITION_HELD : 0) |
+						    (marked ? DISPOSITION_MARKED : 0));
 	put_u32(out + DISPOSITION_AT_RECIPIENTS, d->recipients);
 	put_u32(out + DISPOSITION_AT_RESERVED, 0);
+	if (!marked)
+		return;
+	uint8_t *mark = out + DISPOSITION_HEAD_BYTES + bitmap_bytes(d->recipients);
+	put_u64(mark + MARK_AT_RELEASED, (uint64_t)d->released_at_s);
+	put_u32(mark + MARK_AT_ROUTE, d->route);
+	put_u32(mark + MARK_AT_RESERVED, 0);
 }
 
 bool disposition_head_decode(const uint8_t *payload, uint32_t payload_bytes,
@@ -163,6 +179,17 @@ bool disposition_head_decode(const uint8_t *payload, uint32_t payload_bytes,
 	d->attempts = get_u32(payload + DISPOSITION_AT_ATTEMPTS);
 	d->last = (flags & DISPOSITION_LAST) != 0;
 	d->recipients = get_u32(payload + DISPOSITION_AT_RECIPIENTS);
-	return (flags & ~(uint32_t)DISPOSITION_LAST) == 0 &&
-	       payload_bytes - DISPOSITION_HEAD_BYTES == bitmap_bytes(d->recipients);
+	d->held = (flags & DISPOSITION_HELD) != 0;
+	d->route = 0;
+	d->released_at_s = 0;
+	uint32_t mark = (flags & DISPOSITION_MARKED) != 0 ? DISPOSITION_MARK_BYTES : 0;
+	if ((flags & ~(uint32_t)DISPOSITION_FLAGS) != 0 ||
+	    payload_bytes - DISPOSITION_HEAD_BYTES != bitmap_bytes(d->recipients) + mark)
+		return false;
+	if (mark > 0) {
+		const uint8_t *at = payload + payload_bytes - mark;
+		d->released_at_s = (int64_t)get_u64(at + MARK_AT_RELEASED);
+		d->route = get_u32(at + MARK_AT_ROUTE);
+	}
+	return true;
 }

@@ -26,6 +26,7 @@ enum {
 	RECORD_PAYLOAD_MAX = 16 << 20,
 	MESSAGE_HEAD_BYTES = 24,     /* fixed part of a message's payload */
 	DISPOSITION_HEAD_BYTES = 32, /* fixed part of a disposition's payload; the bitmap follows */
+	DISPOSITION_MARK_BYTES = 16, /* behind the bitmap, where there is something to say */
 };
 
 enum record_type { RECORD_MESSAGE = 1, RECORD_DISPOSITION = 2 };
@@ -58,6 +59,10 @@ struct disposition_head {
 	uint32_t attempts;
 	bool last;
 	uint32_t recipients; /* bits in the bitmap that follows; 0 when last */
+	/* what an operator decided */
+	bool held;             /* not to be tried until released */
+	uint32_t route;        /* CRC-32C of a pool's name; 0: by the routes */
+	int64_t released_at_s; /* UNIX time from which its age counts; 0: not released */
 };
 
 static inline uint64_t record_bytes(uint32_t payload_bytes)
@@ -86,7 +91,14 @@ bool record_head_decode(const uint8_t in[RECORD_HEAD_BYTES], uint64_t salt, stru
 void message_head_encode(uint8_t out[MESSAGE_HEAD_BYTES], const struct message_head *m);
 /* false when the parts do not add up to the payload. */
 bool message_head_decode(const uint8_t *payload, uint32_t payload_bytes, struct message_head *m);
-void disposition_head_encode(uint8_t out[DISPOSITION_HEAD_BYTES], const struct disposition_head *d);
+/* Bytes of its mark; 0: it needs none. */
+static inline uint32_t mark_bytes(uint32_t route, int64_t released_at_s)
+{
+	return route != 0 || released_at_s != 0 ? DISPOSITION_MARK_BYTES : 0;
+}
+
+/* Head, then the bitmap of recipients (not written here), then the mark, if there is one. */
+void disposition_head_encode(uint8_t *out, const struct disposition_head *d);
 bool disposition_head_decode(const uint8_t *payload, uint32_t payload_bytes,
 			     struct disposition_head *d);
 

@@ -24,6 +24,7 @@ struct files {
 struct recovery {
 	struct spool *sp;
 	struct files logs, bodies;
+	bool unread; /* a segment, or the rest of one: it may hold messages nobody knows of */
 	char *error;
 	size_t error_bytes;
 };
@@ -83,8 +84,11 @@ static int each_file(void *arg, const char *name, uint64_t bytes)
 	}
 	if (name_matches(name, ".body", &number))
 		return files_add(&rv->bodies, number, bytes);
-	if (name_matches(name, ".log.bad", &number) && number >= sp->next_segment)
-		sp->next_segment = number + 1;
+	if (name_matches(name, ".log.bad", &number)) {
+		rv->unread = true;
+		if (number >= sp->next_segment)
+			sp->next_segment = number + 1;
+	}
 	size_t n = strlen(name);
 	if (n > 4 && strcmp(name + n - 4, ".bad") == 0)
 		atomic_fetch_add(&sp->bytes_used, bytes);
@@ -236,6 +240,9 @@ static int found_disposition(struct spool *sp, struct spool_segment *seg,
 	segment_take_state(seg, e);
 	s->retry_at_s = d.retry_at_s;
 	s->attempts = d.attempts;
+	s->held = d.held;
+	s->route = d.route;
+	s->released_at_s = d.released_at_s;
 	memcpy(s->done, payload + DISPOSITION_HEAD_BYTES, bitmap_bytes(d.recipients));
 	return 0;
 }
@@ -354,6 +361,7 @@ static int without_header(struct recovery *rv, int fd, const struct file *f)
 		log_error("spool", "%s has no valid header: set aside as %s", name,
 			  file_name(aside, f->number, ".log.bad"));
 		sp->quarantined++;
+		rv->unread = true;
 		atomic_fetch_add(&sp->bytes_used, f->bytes);
 		rc = sp->io->rename(sp->io->arg, sp->dir, name, aside);
 	}
@@ -410,11 +418,13 @@ static int recover_segment(struct recovery *rv, const struct file *f)
 	if (h.first_sequence > sp->next_sequence)
 		sp->next_sequence = h.first_sequence;
 	rc = scan_segment(sp, seg);
+	rv->unread = rv->unread || seg->unreadable;
 	segment_attach(sp, seg);
 	return rc < 0 ? refuse(rv, rc, "cannot be recovered", name, "free some memory") : 0;
 }
 
-/* Bodies without a live message were never committed, or are done. */
+/* Bodies without a live message were never committed, or are done; but while a segment could not
+ * be read, their message may be in there: they stay. */
 static void match_bodies(struct recovery *rv)
 {
 	struct spool *sp = rv->sp;
@@ -424,8 +434,11 @@ static void match_bodies(struct recovery *rv)
 		const struct file *f = &rv->bodies.at[i];
 		struct spool_entry *e = index_find(&sp->index, f->number);
 
-		if (e != NULL && e->large) {
+		bool known = e != NULL && e->large;
+
+		if (known)
 			e->body_found = f->bytes >= e->body_bytes;
+		if (known || rv->unread) {
 			atomic_fetch_add(&sp->bytes_used, f->bytes);
 			atomic_fetch_add(&sp->large_files, 1);
 		} else {

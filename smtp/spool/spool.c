@@ -172,6 +172,8 @@ void spool_each_found(struct spool *sp, void (*fn)(void *arg, const struct spool
 		if (e->state != NULL) {
 			f.retry_at_s = e->state->retry_at_s;
 			f.attempts = e->state->attempts;
+			f.mark = (struct spool_mark){e->state->held, e->state->route,
+						     e->state->released_at_s};
 			f.done = e->state->done;
 		} else if (bitmap_bytes(e->recipients) > sizeof(none)) {
 			f.done = zeros = calloc(1, bitmap_bytes(e->recipients));

@@ -90,6 +90,13 @@ enum spool_op {
 
 enum spool_outcome { SPOOL_DELIVERED, SPOOL_DEFERRED, SPOOL_BOUNCED };
 
+/* What an operator decided about a message; it outlives a restart. */
+struct spool_mark {
+	bool held;             /* not to be tried until released */
+	uint32_t route;        /* CRC-32C of a pool's name; 0: by the routes */
+	int64_t released_at_s; /* UNIX time from which its age counts; 0: not released */
+};
+
 struct spool_request {
 	enum spool_op op;
 	spool_id_t id;
@@ -118,6 +125,11 @@ struct spool_request {
 	uint32_t n_dispositions;
 	uint32_t attempts; /* DISPOSE: delivery attempts so far, kept across restarts */
 	bool last;
+	/* DISPOSE with marked: the mark and the time of the next attempt are these from now on;
+	 * outcomes may be missing, and attempts are left alone. */
+	bool marked;
+	struct spool_mark mark;
+	int64_t retry_at_s;
 	/* READ of id: envelope or content (prefix then body, one sequence of bytes).  Each chunk
 	 * is filled from data[0] up to its end; start is 0. */
 	bool read_envelope;
@@ -137,6 +149,7 @@ struct spool_found {
 	int8_t priority;
 	uint32_t attempts;
 	uint32_t recipients; /* in the envelope */
+	struct spool_mark mark;
 	const uint8_t *done; /* bit i set: recipient i delivered or bounced */
 };
 

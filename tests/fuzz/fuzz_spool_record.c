@@ -70,9 +70,12 @@ static size_t payload(struct input *in, uint8_t how, uint8_t *to, size_t room)
 					     .retry_at_s = take8(in),
 					     .attempts = take8(in),
 					     .last = (how & 4) != 0,
-					     .recipients = take8(in)};
-		fixed = DISPOSITION_HEAD_BYTES;
+					     .recipients = take8(in),
+					     .held = (how & 8) != 0,
+					     .route = (how & 16) != 0};
 		disposition_head_encode(to, &h);
+		/* the bits and the mark are the input's own */
+		fixed = DISPOSITION_HEAD_BYTES;
 	}
 	p = take(in, &n);
 	if (fixed + n > room)

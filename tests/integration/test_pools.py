@@ -27,7 +27,7 @@ def reload(lab):
 
 
 def queue(lab):
-    return json.loads(lab.ctl("--json", "queue"))["messages"]
+    return [json.loads(line) for line in lab.ctl("--json", "queue").splitlines()]
 
 
 def test_a_message_for_two_pools_arrives_at_both(lab):

@@ -86,6 +86,15 @@ def test_a_bad_file_is_refused_with_place_and_changes_nothing(lab):
     assert "reload refused" in lab.log()
     with open(lab.config_path, "w") as f:
         f.write(good)
+    config = json.loads(json.dumps(lab.config))
+    config["relay"]["pools"][0].update(connections=1024, next_hops=[
+        {"address": "192.0.2.%d" % i} for i in range(200, 205)])
+    with open(lab.config_path, "w") as f:
+        json.dump(config, f)
+    out = refused_reload(lab)
+    assert "relay.pools: up to 5120 connections" in out and "needs a restart" in out, out
+    with open(lab.config_path, "w") as f:
+        f.write(good)
     os.rename(lab.path("key.pem"), lab.path("away.pem"))
     assert "key.pem" in refused_reload(lab)
     shutil.copy(lab.path("second.key"), lab.path("key.pem"))

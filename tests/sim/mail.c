@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/nap.h"
+#include "base/record.h"
 #include "smtp/auth/users.h"
 #include "smtp/internal.h"
 #include "smtp/relay/internal.h"
@@ -233,6 +234,7 @@ static void create_relay(struct mail *m)
 		.tls = m->tls_worker,
 		.spool = m->spool,
 		.spool_client = m->relay_spool,
+		.records = m->records,
 		.source_for = source_for,
 		.source_arg = m,
 	};
@@ -255,6 +257,7 @@ static void create_smtp(struct mail *m)
 		.spool = m->spool,
 		.spool_client = m->smtp_spool,
 		.auth = m->auth_client,
+		.records = m->records,
 		.accepted = accepted,
 		.accepted_arg = m,
 	};
@@ -291,6 +294,7 @@ struct mail *mail_create(const struct mail_options *o)
 	create_files(m);
 	create_contexts(m);
 	open_services(m);
+	m->records = m->o.records ? records_create(1 << 20) : NULL;
 	create_relay(m);
 	create_smtp(m);
 	if (!m->o.auth_waits)
@@ -407,6 +411,7 @@ void mail_destroy(struct mail *m)
 	SSL_CTX_free(m->client_context);
 	SSL_CTX_free(m->server_context);
 	remove_files(m);
+	records_destroy(m->records);
 	free(m);
 }
 

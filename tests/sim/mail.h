@@ -46,6 +46,7 @@ struct mail_options {
 	struct tls_config tls; /* without certificates: one of mx.test, which next hops trust too */
 	unsigned spool_ring;
 	struct smtp_policy policy; /* of both listeners */
+	bool records;              /* into records of struct mail, of both sides */
 	bool auth_waits;           /* the auth threads begin with mail_auth_start() */
 };
 
@@ -64,6 +65,7 @@ struct mail {
 	struct smtp_worker *smtp;
 	struct relay_worker *relay;
 	struct smtp_listener listeners[2];
+	struct records *records;                  /* NULL: not wanted */
 	SSL_CTX *client_context, *server_context; /* the peers' */
 	char directory[64], chain[96], key[96], users[96];
 	struct timer tick;

@@ -42,7 +42,15 @@ static uint64_t seven(void *arg)
 
 static json_t *echo(void *arg, const json_t *request, char *error, size_t error_bytes)
 {
-	return json_deep_copy(request);
+	json_t *copy = json_deep_copy(request);
+
+	json_object_del(copy, "uid");
+	return copy;
+}
+
+static json_t *who(void *arg, const json_t *request, char *error, size_t error_bytes)
+{
+	return json_incref(json_object_get(request, "uid"));
 }
 
 static json_t *fails(void *arg, const json_t *request, char *error, size_t error_bytes)
@@ -80,6 +88,7 @@ static int setup(void **state)
 	    stats_add(f->stats, demo_counter_desc, demo_counter_count, f->counters[1], 1) != 0 ||
 	    stats_gauge(f->stats, &demo_gauge_desc, seven, NULL, STATS_NO_WORKER) != 0 ||
 	    stats_provide(f->stats, "echo", "the request", echo, NULL) != 0 ||
+	    stats_provide(f->stats, "who", "user id of the asker", who, NULL) != 0 ||
 	    stats_provide(f->stats, "fails", "never works", fails, NULL) != 0 ||
 	    stats_provide(f->stats, "huge", "half a megabyte", huge, NULL) != 0 ||
 	    stats_provide(f->stats, "status", "state", status, NULL) != 0)
@@ -169,6 +178,19 @@ static void a_request_line_gets_an_answer_line(void **state)
 		      "{\"ok\":true,\"result\":{\"command\":\"echo\",\"n\":1}}\n");
 	assert_answer(f, fd, "{\"command\": \"fails\"}\n",
 		      "{\"ok\":false,\"error\":\"worker 1 did not answer\"}\n");
+	close(fd);
+}
+
+static void a_command_knows_the_asker_whatever_he_says(void **state)
+{
+	struct fixture *f = *state;
+	char expected[80];
+
+	open_server(f);
+	int fd = dial(f);
+	snprintf(expected, sizeof(expected), "{\"ok\":true,\"result\":%u}\n", geteuid());
+	assert_answer(f, fd, "{\"command\": \"who\"}\n", expected);
+	assert_answer(f, fd, "{\"command\": \"who\", \"uid\": 4711}\n", expected);
 	close(fd);
 }
 
@@ -481,6 +503,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		control_test(a_request_line_gets_an_answer_line),
+		control_test(a_command_knows_the_asker_whatever_he_says),
 		control_test(what_is_no_command_is_refused_and_the_client_stays),
 		control_test(requests_may_come_in_pieces_or_together),
 		control_test(an_endless_request_is_cut_off),

@@ -190,11 +190,21 @@ static void note_found(void *arg, const struct spool_found *f)
 	l->at[l->n++] = *f;
 }
 
+static void restart(struct fixture *f, struct found_list *found)
+{
+	char error[256];
+
+	stop(f);
+	assert_int_equal(spool_open(&f->sp, &f->config, error, sizeof(error)), 0);
+	spool_each_found(f->sp, note_found, found);
+	assert_int_equal(spool_start(f->sp), 0);
+	f->client = spool_client_create(f->sp, 256);
+}
+
 static void restart_finds_what_is_left_with_its_state(void **state)
 {
 	struct fixture *f = *state;
 	struct found_list found = {0};
-	char error[256];
 	spool_id_t first, second, large;
 
 	assert_int_equal(commit(f, 1, 3000, &first), 0);
@@ -208,12 +218,7 @@ static void restart_finds_what_is_left_with_its_state(void **state)
 				  .n_dispositions = 2,
 				  .attempts = 4};
 	assert_int_equal(kit_run(f->client, &r), 0);
-	stop(f);
-	assert_int_equal(spool_open(&f->sp, &f->config, error, sizeof(error)), 0);
-	spool_each_found(f->sp, note_found, &found);
-	assert_int_equal(spool_start(f->sp), 0);
-	f->client = spool_client_create(f->sp, 256);
-
+	restart(f, &found);
 	assert_int_equal(found.n, 2);
 	assert_int_equal(found.at[0].id, second);
 	assert_int_equal(found.at[0].attempts, 4);
@@ -227,6 +232,64 @@ static void restart_finds_what_is_left_with_its_state(void **state)
 	assert_body(f, second, 2, 19, 3000);
 	assert_body(f, large, 3, 0, 90000);
 	assert_true(spool_new_id(f->sp) > large);
+}
+
+static struct spool_found found_again(struct fixture *f)
+{
+	struct found_list found = {0};
+
+	restart(f, &found);
+	assert_int_equal(found.n, 1);
+	return found.at[0];
+}
+
+static void what_an_operator_decided_outlives_restarts_and_later_outcomes(void **state)
+{
+	struct fixture *f = *state;
+	struct spool_disposition d = {0, SPOOL_DEFERRED, 500};
+	spool_id_t id;
+
+	assert_int_equal(commit(f, 1, 3000, &id), 0);
+	struct spool_request r = {.op = SPOOL_DISPOSE,
+				  .id = id,
+				  .dispositions = &d,
+				  .n_dispositions = 1,
+				  .attempts = 4};
+	assert_int_equal(kit_run(f->client, &r), 0);
+	r = (struct spool_request){.op = SPOOL_DISPOSE,
+				   .id = id,
+				   .marked = true,
+				   .mark = {.held = true, .route = 0xfeedbeef},
+				   .retry_at_s = 700};
+	assert_int_equal(kit_run(f->client, &r), 0);
+	struct spool_found held = found_again(f);
+	assert_true(held.mark.held);
+	assert_int_equal(held.mark.route, 0xfeedbeef);
+	assert_int_equal(held.mark.released_at_s, 0);
+	assert_int_equal(held.attempts, 4);
+	assert_int_equal(held.retry_at_s, 700);
+	/* an attempt that was under way ends: it knows nothing of the mark */
+	r = (struct spool_request){.op = SPOOL_DISPOSE,
+				   .id = id,
+				   .dispositions = &d,
+				   .n_dispositions = 1,
+				   .attempts = 5};
+	assert_int_equal(kit_run(f->client, &r), 0);
+	held = found_again(f);
+	assert_true(held.mark.held);
+	assert_int_equal(held.attempts, 5);
+	assert_int_equal(held.retry_at_s, 500);
+	r = (struct spool_request){.op = SPOOL_DISPOSE,
+				   .id = id,
+				   .marked = true,
+				   .mark = {.released_at_s = 800},
+				   .retry_at_s = 800};
+	assert_int_equal(kit_run(f->client, &r), 0);
+	struct spool_found released = found_again(f);
+	assert_false(released.mark.held);
+	assert_int_equal(released.mark.route, 0);
+	assert_int_equal(released.mark.released_at_s, 800);
+	assert_int_equal(dispose_last(f, id), 0);
 }
 
 static void second_instance_is_refused_with_the_pid(void **state)
@@ -412,6 +475,7 @@ int main(void)
 		T(large_body_reads_back_from_its_own_file),
 		T(disposed_message_is_gone_and_its_file_too),
 		T(restart_finds_what_is_left_with_its_state),
+		T(what_an_operator_decided_outlives_restarts_and_later_outcomes),
 		T(second_instance_is_refused_with_the_pid),
 		T(finished_segments_are_deleted),
 		T(aborted_body_leaves_nothing),

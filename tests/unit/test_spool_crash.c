@@ -24,6 +24,7 @@ struct message {
 	enum knowledge known;
 	uint16_t done_told, done_acked; /* bit a recipient */
 	uint32_t attempts_told, attempts_acked;
+	uint32_t marks_told, marks_acked; /* the n-th mark's route is n */
 };
 
 struct job {
@@ -48,7 +49,7 @@ struct world {
 	unsigned n, first_of_life;
 	struct job job[JOBS];
 	unsigned outstanding;
-	unsigned read_back, found_again, moved;
+	unsigned read_back, found_again, moved, marked;
 };
 
 #define world_assert(w, condition)                                                            \
@@ -113,7 +114,10 @@ static void job_done(struct spool_request *r)
 			m->known = LAST_ACKED;
 		if (ok && !r->last) {
 			m->done_acked |= j->done;
-			m->attempts_acked = r->attempts;
+			if (r->marked)
+				m->marks_acked = r->mark.route;
+			else
+				m->attempts_acked = r->attempts;
 		}
 		break;
 	case SPOOL_READ:
@@ -235,6 +239,19 @@ static void act_dispose(struct world *w)
 	job_submit(j);
 }
 
+static void act_mark(struct world *w)
+{
+	struct message *m = pick(w);
+
+	if (m == NULL)
+		return;
+	struct job *j = job_begin(w, SPOOL_DISPOSE, m);
+	uint32_t n = ++m->marks_told;
+	j->r.marked = true;
+	j->r.mark = (struct spool_mark){.held = n % 2 == 1, .route = n, .released_at_s = n};
+	job_submit(j);
+}
+
 static void act_read(struct world *w)
 {
 	struct message *m = pick(w);
@@ -268,8 +285,8 @@ static void act_steps(struct world *w)
 static void act(struct world *w)
 {
 	static void (*const acts[])(struct world *) = {
-		act_commit,  act_commit,  act_commit, act_large, act_dispose,
-		act_dispose, act_dispose, act_read,   act_steps, act_steps,
+		act_commit,  act_commit, act_commit, act_large, act_dispose, act_dispose,
+		act_dispose, act_read,   act_mark,   act_steps, act_steps,
 	};
 
 	acts[kit_draw(&w->rnd, sizeof(acts) / sizeof(acts[0]))](w);
@@ -326,6 +343,10 @@ static void check_found(void *arg, const struct spool_found *f)
 	world_assert(w, (m->done_acked & ~done) == 0);
 	world_assert(w, (done & ~m->done_told) == 0);
 	world_assert(w, f->attempts >= m->attempts_acked && f->attempts <= m->attempts_told);
+	world_assert(w, f->mark.route >= m->marks_acked && f->mark.route <= m->marks_told);
+	world_assert(w, f->mark.held == (f->mark.route % 2 == 1));
+	world_assert(w, f->mark.released_at_s == f->mark.route);
+	w->marked += f->mark.route > 0;
 	w->found_again++;
 }
 
@@ -415,7 +436,7 @@ static uint64_t soak(uint64_t seeds)
 
 static void run_seeds(enum disk_loss loss, uint64_t first, uint64_t seeds)
 {
-	unsigned found = 0, read_back = 0, moved = 0;
+	unsigned found = 0, read_back = 0, moved = 0, marked = 0;
 
 	seeds = soak(seeds);
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
@@ -425,10 +446,12 @@ static void run_seeds(enum disk_loss loss, uint64_t first, uint64_t seeds)
 		found += w->found_again;
 		read_back += w->read_back;
 		moved += w->moved;
+		marked += w->marked;
 		world_destroy(w);
 	}
 	/* The runs must have reached what they are about. */
 	assert_true(found > seeds * 50 && read_back > found && moved > seeds);
+	assert_true(marked > seeds * 5);
 }
 
 static void power_cut_that_loses_everything_unsynced_keeps_every_promise(void **state)

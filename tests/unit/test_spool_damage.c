@@ -201,10 +201,13 @@ static uint32_t hostile_payload(struct kit_random *rnd, uint8_t *out, uint32_t *
 		struct disposition_head d = {.message_segment = kit_draw(rnd, 3),
 					     .attempts = 1,
 					     .last = kit_draw(rnd, 4) == 0,
-					     .recipients = (uint32_t)kit_draw(rnd, 4)};
+					     .recipients = (uint32_t)kit_draw(rnd, 4),
+					     .held = kit_draw(rnd, 3) == 0,
+					     .route = (uint32_t)kit_draw(rnd, 2)};
 
 		disposition_head_encode(out, &d);
-		bytes = DISPOSITION_HEAD_BYTES + bitmap_bytes(d.recipients);
+		bytes = DISPOSITION_HEAD_BYTES + bitmap_bytes(d.recipients) +
+			mark_bytes(d.route, d.released_at_s);
 	}
 	if (kit_draw(rnd, 4) == 0)
 		out[kit_draw(rnd, 60)] ^= (uint8_t)(1u << kit_draw(rnd, 8));
@@ -332,6 +335,25 @@ static void segment_without_any_header_is_set_aside_whole(void **state)
 	spool_status(g->sp, &st);
 	assert_int_equal(st.quarantined, 1);
 	assert_int_equal(commit(g, 1, 100, NULL), 0);
+}
+
+/* Its message may be what cannot be read: the body waits, start after start, for the operator. */
+static void body_is_kept_while_a_segment_could_not_be_read(void **state)
+{
+	struct rig *g = *state;
+	spool_id_t id = spool_new_id(g->sp);
+
+	assert_int_equal(append(g, id, 1, 0, 3000), 0);
+	assert_int_equal(commit_large(g, id, 1, 3000), 0);
+	struct disk_bytes b = segment_bytes(g);
+	flip(&b, 20, 0xff);
+	flip(&b, SEGMENT_COPY_AT + 20, 0xff);
+	for (unsigned start = 0; start < 2; start++) {
+		rig_restart(g, DISK_DROP_ALL);
+		assert_int_equal(g->n_found, 0);
+		assert_int_equal(disk_count(g->disk, ".log.bad"), 1);
+		assert_int_equal(disk_count(g->disk, ".body"), 1);
+	}
 }
 
 static void segment_of_zeros_was_never_begun_and_is_removed(void **state)
@@ -469,6 +491,7 @@ int main(void)
 		T(record_inside_a_message_is_never_taken_for_a_record),
 		T(one_damaged_header_of_two_is_enough),
 		T(segment_without_any_header_is_set_aside_whole),
+		T(body_is_kept_while_a_segment_could_not_be_read),
 		T(segment_of_zeros_was_never_begun_and_is_removed),
 		T(foreign_files_are_left_alone),
 		T(newer_format_is_refused_by_name),

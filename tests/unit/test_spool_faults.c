@@ -241,6 +241,10 @@ static void long_lived_message_moves_forward_with_its_state(void **state)
 	j->r.n_dispositions = 1;
 	j->r.attempts = 2;
 	assert_int_equal(run(g, j), 0);
+	j = job(g, SPOOL_DISPOSE, keep);
+	j->r.marked = true;
+	j->r.mark = (struct spool_mark){.held = true, .route = 77};
+	assert_int_equal(run(g, j), 0);
 	for (uint64_t n = 2; n < 100; n++) {
 		assert_int_equal(commit(g, n, 5000, &id), 0);
 		assert_int_equal(dispose_last(g, id), 0);
@@ -254,6 +258,8 @@ static void long_lived_message_moves_forward_with_its_state(void **state)
 	assert_int_equal(g->found[0].id, keep);
 	assert_int_equal(g->found[0].attempts, 2);
 	assert_int_equal(g->found_done[0], 2);
+	assert_true(g->found[0].mark.held);
+	assert_int_equal(g->found[0].mark.route, 77);
 	assert_int_equal(read_body(g, keep, 1, 3000), 0);
 }
 

@@ -53,9 +53,11 @@ static void data_is_sent_again_with_doubling_timeouts_until_given_up(void **stat
 	script_establish(x); /* round trip 0: RTO is the minimum */
 	script_write(x, 100);
 	script_expect(x, S_ACK, 1, 1, 100);
+	assert_int_equal(stream_retransmitted(x->stream), 0);
 	EXPECT_AFTER(x, 200 * MS, S_ACK, 1, 1, 100);
 	EXPECT_AFTER(x, 400 * MS, S_ACK, 1, 1, 100);
 	EXPECT_AFTER(x, 800 * MS, S_ACK, 1, 1, 100);
+	assert_int_equal(stream_retransmitted(x->stream), 300);
 	EXPECT_AFTER(x, 1600 * MS, S_ACK, 1, 1, 100);
 	EXPECT_AFTER(x, 3000 * MS, S_RST | S_ACK, 101, 1, 0);
 	assert_string_equal(x->log, "closed:timeout");

@@ -1,5 +1,6 @@
 /* options.c - the command line of postern-bench */
 #include "perf/bench/options.h"
+#include "perf/bench/values.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -15,66 +16,11 @@ struct option_row {
 	bool (*read)(struct bench_options *o, const char *text);
 };
 
-static bool read_count(const char *text, uint64_t most, uint64_t *out)
-{
-	char *end;
-
-	errno = 0;
-	*out = strtoull(text, &end, 10);
-	if (end == text || errno != 0 || text[0] == '-')
-		return false;
-	static const struct {
-		char suffix;
-		uint64_t times;
-	} suffixes[] = {{'k', 1000}, {'K', 1024}, {'M', 1 << 20}, {'G', 1 << 30}};
-	for (unsigned i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
-		if (*end == suffixes[i].suffix && end[1] == '\0') {
-			*out *= suffixes[i].times;
-			end++;
-			break;
-		}
-	}
-	return *end == '\0' && *out <= most;
-}
-
-static bool read_number(const char *text, double *out)
-{
-	char *end;
-
-	*out = strtod(text, &end);
-	if (end != text && *end == 'k') {
-		*out *= 1000;
-		end++;
-	}
-	return end != text && *end == '\0' && isfinite(*out) && *out >= 0;
-}
-
-/* 30s, 500ms, 10m, 1h; a bare number is seconds */
-static bool read_time(const char *text, uint64_t *us)
-{
-	static const struct {
-		const char *unit;
-		double us;
-	} units[] = {{"", 1e6}, {"us", 1}, {"ms", 1e3}, {"s", 1e6}, {"m", 60e6}, {"h", 3600e6}};
-	char *end;
-	double v = strtod(text, &end);
-
-	if (end == text || !isfinite(v) || v < 0 || v > 1e6)
-		return false;
-	for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-		if (strcmp(end, units[i].unit) == 0) {
-			*us = (uint64_t)(v * units[i].us);
-			return true;
-		}
-	}
-	return false;
-}
-
 static bool read_unsigned(const char *text, unsigned least, unsigned most, unsigned *out)
 {
 	uint64_t v;
 
-	if (!read_count(text, most, &v) || v < least)
+	if (!value_count(text, most, &v) || v < least)
 		return false;
 	*out = (unsigned)v;
 	return true;
@@ -140,7 +86,7 @@ static bool opt_mtu(struct bench_options *o, const char *text)
 
 static bool opt_memory(struct bench_options *o, const char *text)
 {
-	return read_count(text, 1ull << 40, &o->memory) && o->memory >= 8 << 20;
+	return value_count(text, 1ull << 40, &o->memory) && o->memory >= 8 << 20;
 }
 
 static bool opt_poll(struct bench_options *o, const char *text)
@@ -204,17 +150,17 @@ static bool opt_sessions(struct bench_options *o, const char *text)
 
 static bool opt_messages(struct bench_options *o, const char *text)
 {
-	return read_count(text, UINT64_MAX, &o->messages);
+	return value_count(text, UINT64_MAX, &o->messages);
 }
 
 static bool opt_total(struct bench_options *o, const char *text)
 {
-	return read_count(text, UINT64_MAX, &o->total);
+	return value_count(text, UINT64_MAX, &o->total);
 }
 
 static bool opt_rate(struct bench_options *o, const char *text)
 {
-	return read_number(text, &o->rate) && o->rate <= 1e8;
+	return value_number(text, &o->rate) && o->rate <= 1e8;
 }
 
 static bool opt_arrivals(struct bench_options *o, const char *text)
@@ -225,7 +171,7 @@ static bool opt_arrivals(struct bench_options *o, const char *text)
 
 static bool opt_ramp(struct bench_options *o, const char *text)
 {
-	return read_number(text, &o->ramp);
+	return value_number(text, &o->ramp);
 }
 
 static bool opt_opening(struct bench_options *o, const char *text)
@@ -235,22 +181,22 @@ static bool opt_opening(struct bench_options *o, const char *text)
 
 static bool opt_duration(struct bench_options *o, const char *text)
 {
-	return read_time(text, &o->duration_us) && o->duration_us > 0;
+	return value_time(text, &o->duration_us) && o->duration_us > 0;
 }
 
 static bool opt_warmup(struct bench_options *o, const char *text)
 {
-	return read_time(text, &o->warmup_us);
+	return value_time(text, &o->warmup_us);
 }
 
 static bool opt_noop(struct bench_options *o, const char *text)
 {
-	return read_time(text, &o->noop_us) && o->noop_us > 0;
+	return value_time(text, &o->noop_us) && o->noop_us > 0;
 }
 
 static bool opt_timeout(struct bench_options *o, const char *text)
 {
-	return read_time(text, &o->timeout_us) && o->timeout_us > 0;
+	return value_time(text, &o->timeout_us) && o->timeout_us > 0;
 }
 
 static bool opt_recipients(struct bench_options *o, const char *text)
@@ -268,35 +214,6 @@ static bool opt_bdat(struct bench_options *o, const char *text)
 	return read_switch(text, &o->bdat);
 }
 
-/* [WEIGHT%]SIZE, [WEIGHT%]SIZE-SIZE or [WEIGHT%]~MEDIAN:SIGMA, with commas between them */
-static bool read_size(char *text, struct bench_size *s)
-{
-	char *percent = strchr(text, '%'), *at = percent != NULL ? percent + 1 : text;
-	const uint64_t most = 1ull << 32;
-
-	*s = (struct bench_size){.weight = 1};
-	if (percent != NULL) {
-		*percent = '\0';
-		if (!read_number(text, &s->weight))
-			return false;
-	}
-	if (*at == '~') {
-		char *colon = strchr(at, ':');
-		if (colon == NULL)
-			return false;
-		*colon = '\0';
-		return read_count(at + 1, most, &s->from) && s->from > 0 &&
-		       read_number(colon + 1, &s->sigma) && s->sigma > 0 && s->sigma <= 4;
-	}
-	char *dash = strchr(at, '-');
-	if (dash != NULL)
-		*dash = '\0';
-	if (!read_count(at, most, &s->from))
-		return false;
-	s->to = s->from;
-	return dash == NULL || (read_count(dash + 1, most, &s->to) && s->to >= s->from);
-}
-
 static bool opt_size(struct bench_options *o, const char *text)
 {
 	char copy[256], *save = NULL;
@@ -307,7 +224,7 @@ static bool opt_size(struct bench_options *o, const char *text)
 	strcpy(copy, text);
 	o->n_sizes = 0;
 	for (char *p = strtok_r(copy, ",", &save); p != NULL; p = strtok_r(NULL, ",", &save)) {
-		if (o->n_sizes == BENCH_SIZES || !read_size(p, &o->size[o->n_sizes]))
+		if (o->n_sizes == BENCH_SIZES || !value_size(p, &o->size[o->n_sizes]))
 			return false;
 		all += o->size[o->n_sizes++].weight;
 	}
@@ -453,10 +370,10 @@ static bool opt_slo(struct bench_options *o, const char *text)
 	memcpy(number, text + 1, (size_t)(below - text - 1));
 	number[below - text - 1] = '\0';
 	s->wanted = true;
-	if (!read_number(number, &s->fraction) || s->fraction <= 0 || s->fraction > 100)
+	if (!value_number(number, &s->fraction) || s->fraction <= 0 || s->fraction > 100)
 		return false;
 	s->fraction /= 100;
-	return read_time(below + 1, &s->below_us) && s->below_us > 0;
+	return value_time(below + 1, &s->below_us) && s->below_us > 0;
 }
 
 static const struct option_row rows[] = {
@@ -508,12 +425,12 @@ enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
 static void help(FILE *f)
 {
-	fprintf(f,
-		"postern-bench - load for any server of mail submission\n\n"
-		"  postern-bench [OPTION]... smtps://HOST:PORT   TLS from the first octet\n"
-		"  postern-bench [OPTION]... smtp://HOST:PORT    STARTTLS\n"
-		"  postern-bench [OPTION]... plain://HOST:PORT   in clear\n"
-		"  postern-bench --check-ids ACCEPTED ARRIVED    what was lost, what came twice\n\n");
+	fprintf(f, "postern-bench - load for any server of mail submission\n\n"
+		   "  postern-bench [OPTION]... smtps://HOST:PORT   TLS from the first octet\n"
+		   "  postern-bench [OPTION]... smtp://HOST:PORT    STARTTLS\n"
+		   "  postern-bench [OPTION]... plain://HOST:PORT   in clear\n"
+		   "  postern-bench --check-ids ACCEPTED ARRIVED    what was lost, what came "
+		   "twice\n\n");
 	for (unsigned i = 0; i < ROWS; i++)
 		fprintf(f, "  --%-14s %-18s %s\n", rows[i].name, rows[i].value, rows[i].help);
 	fprintf(f, "  --%-14s %-18s %s\n", "quiet", "", "no line a second on standard error");
@@ -615,7 +532,8 @@ static int judge(struct bench_options *o)
 	if (o->sessions < o->n_workers)
 		return refuse("--sessions", "", "at least one for each of --cores");
 	if (o->from[0] == '\0')
-		snprintf(o->from, sizeof(o->from), "%s%s", o->user[0] != '\0' ? o->user : "bench",
+		snprintf(o->from, sizeof(o->from), "%.230s%s",
+			 o->user[0] != '\0' ? o->user : "bench",
 			 strchr(o->user, '@') != NULL ? "" : "@example.net");
 	return 0;
 }

@@ -32,7 +32,8 @@ enum bench_mode {
 
 enum bench_auth { BENCH_AUTH_NONE, BENCH_AUTH_PLAIN, BENCH_AUTH_SCRAM };
 
-/* One part of a mixture of message sizes: evenly between two sizes, or log-normal about a median. */
+/* One part of a mixture of message sizes: evenly between two sizes, or log-normal about a median.
+ */
 struct bench_size {
 	double weight; /* of all parts together, 1 */
 	uint64_t from, to;
@@ -57,8 +58,8 @@ struct bench_options {
 	bool implicit, starttls;
 
 	/* where the traffic leaves */
-	bool kernel;                /* kernel sockets in place of our own stack */
-	const char *device;         /* DPDK, when not kernel */
+	bool kernel;        /* kernel sockets in place of our own stack */
+	const char *device; /* DPDK, when not kernel */
 	struct bench_address {
 		struct ip_addr addr;
 		uint8_t prefix;
@@ -71,16 +72,16 @@ struct bench_options {
 
 	/* the work */
 	enum bench_mode mode;
-	unsigned sessions;          /* at a time, all workers */
-	uint64_t messages;          /* a session; 0: no end */
-	uint64_t total;             /* units of work in all; 0: until the time is over */
-	double rate;                /* units of work a second; 0: closed loop */
-	bool poisson;               /* arrivals; else evenly spaced */
-	double ramp;                /* connections begun a second; 0: at once */
-	unsigned opening;           /* connections not yet logged in, at a time */
+	unsigned sessions; /* at a time, all workers */
+	uint64_t messages; /* a session; 0: no end */
+	uint64_t total;    /* units of work in all; 0: until the time is over */
+	double rate;       /* units of work a second; 0: closed loop */
+	bool poisson;      /* arrivals; else evenly spaced */
+	double ramp;       /* connections begun a second; 0: at once */
+	unsigned opening;  /* connections not yet logged in, at a time */
 	uint64_t duration_us, warmup_us;
-	uint64_t noop_us;           /* BENCH_HOLD: between two NOOPs of a session */
-	uint64_t timeout_us;        /* for a reply */
+	uint64_t noop_us;    /* BENCH_HOLD: between two NOOPs of a session */
+	uint64_t timeout_us; /* for a reply */
 	unsigned recipients;
 	bool pipelining, bdat;
 	struct bench_size size[BENCH_SIZES];
@@ -89,10 +90,10 @@ struct bench_options {
 
 	/* TLS and login */
 	bool tls_1_2;
-	double resume;        /* share of handshakes that resume */
+	double resume; /* share of handshakes that resume */
 	bool native_records;
-	unsigned threads;     /* for handshakes, with our own stack */
-	const char *ca_file;  /* verifies the server; NULL: it is not verified */
+	unsigned threads;    /* for handshakes, with our own stack */
+	const char *ca_file; /* verifies the server; NULL: it is not verified */
 	enum bench_auth auth;
 	char user[BENCH_NAME], password[BENCH_NAME];
 

@@ -48,7 +48,7 @@
 	X(bench, done, "units", "units of work that succeeded")                               \
 	X(bench, failed, "units", "units of work that did not")                               \
 	X(bench, ids_repeated, "messages", "250s whose text was seen before")                 \
-	X(bench, turns_late, "turns", "turns of the loop that came over 1 ms late")
+	X(bench, turns_late, "turns", "turns of the loop that came over 3 ms late")
 
 COUNTER_ENUM(bench, BENCH_COUNTERS)
 

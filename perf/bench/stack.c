@@ -201,12 +201,14 @@ static int open_worker(struct stack *k, unsigned index)
 	struct tcp_config tc;
 
 	w->options = o;
-	for (unsigned i = 0; i < BENCH_ADDRESSES; i++)
-		w->next_port[i] = PORT_FIRST;
 	w->worker = worker_create(&wc);
 	if (w->worker == NULL)
 		return -ENOMEM;
 	k->n_workers = index + 1;
+	/* the ports of the run before may still be waiting at the server */
+	for (unsigned i = 0; i < BENCH_ADDRESSES; i++)
+		w->next_port[i] = (uint16_t)(PORT_FIRST + shard_random(&w->worker->shard) %
+								  (PORT_LAST - PORT_FIRST + 1));
 	tcp_config_default(&tc);
 	tc.mtu = o->mtu;
 	tc.max_streams = o->sessions / o->n_workers + MORE_STREAMS;

@@ -216,8 +216,8 @@ void conn_abort(struct conn *c)
 
 bool conn_ticket(const struct conn *c, struct tls_ticket *t)
 {
-	SSL_SESSION *x = conn_is_secure(c) && c->tls->ssl != NULL ? SSL_get0_session(c->tls->ssl)
-								  : NULL;
+	SSL_SESSION *x =
+		conn_is_secure(c) && c->tls->ssl != NULL ? SSL_get0_session(c->tls->ssl) : NULL;
 	uint8_t *p = t->session;
 	int n = x != NULL && SSL_SESSION_is_resumable(x) ? i2d_SSL_SESSION(x, NULL) : 0;
 

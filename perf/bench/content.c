@@ -89,9 +89,16 @@ static void copy_text(const struct content *c, uint64_t i, uint64_t n, uint8_t *
 		done += run;
 		at = 0;
 	}
-	for (uint64_t k = n >= 4 ? n - 4 : 0; k < n; k++)
-		if (k >= i && k < i + count)
-			out[k - i] = k == n - 1 ? '\n' : k == n - 2 ? '\r' : 'x';
+	/* the last four are "xx" and a line's end; before them no CR may stand alone */
+	for (uint64_t k = n > 5 ? n - 5 : 0; k < n; k++) {
+		if (k < i || k >= i + count)
+			continue;
+		uint8_t *o = &out[k - i];
+		if (k + 5 == n)
+			*o = *o == '\r' ? 'x' : *o;
+		else
+			*o = k == n - 1 ? '\n' : k == n - 2 ? '\r' : 'x';
+	}
 }
 
 static uint64_t text_bytes(size_t header_bytes, uint32_t size)

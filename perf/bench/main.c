@@ -16,7 +16,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { TICK_MS = 100, DRAIN_MS = 5000, SEARCH_STEPS = 24, SEARCH_SECONDS = 5 };
+enum { TICK_MS = 100, DRAIN_MS = 5000, SEARCH_STEPS = 24, SEARCH_UNDER_WAY = 4 };
 
 static volatile sig_atomic_t interrupted;
 
@@ -158,18 +158,21 @@ static bool holds(struct run *r, double rate)
 	const struct bench_slo *slo = &r->options->slo;
 
 	order_rate(r, rate);
-	watch(r, 1500000, false);
+	watch(r, r->options->warmup_us, false);
 	struct sample *from = sample_new(r);
-	bool alive = watch(r, SEARCH_SECONDS * 1000000, false);
+	bool alive = watch(r, r->options->duration_us, false);
 	struct sample *to = sample_new(r);
 	struct histogram *h = &to->times[slo_time(slo->metric)];
 	uint64_t done = to->counters[bench_done] - from->counters[bench_done];
+	uint64_t arrived = to->counters[bench_arrived] - from->counters[bench_arrived];
 	uint64_t failed = to->counters[bench_failed] - from->counters[bench_failed];
 
 	histogram_since(h, &from->times[slo_time(slo->metric)]);
 	uint64_t at = histogram_at(h, slo->fraction);
 	double got = (double)done * 1e6 / (double)(to->at_us - from->at_us);
-	bool good = alive && failed == 0 && got >= rate * 0.97 && at > 0 && at < slo->below_us;
+	bool good = alive && failed == 0 &&
+		    (double)(done + SEARCH_UNDER_WAY) >= (double)arrived * 0.97 && at > 0 &&
+		    at < slo->below_us;
 	report_step(r->results, rate, got, at, good);
 	free(from);
 	free(to);

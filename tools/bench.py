@@ -4,7 +4,7 @@ Each recipe runs several rounds; in a round every server is started afresh and t
 from postern-bench.  What counts is work a CPU second of the server, as the median of the rounds'
 ratios.  Of a kernel server the CPU time is what its threads used and what its core spent in
 softirqs (receive steering is on, so that it pays for its own receiving); of the gateway it is the
-worker's cycles in turns that found work, and what all its other threads used.
+worker's share of turns that found work, and what all its other threads used.
 
 perf/RESULTS.md is written, and perf/results/ with the JSON of each run and one page of plots.
 """
@@ -153,7 +153,8 @@ class Gateway(Server):
             self.lab.wait_port(2525)
         self.lab.start(wait=60)
         status = json.loads(self.lab.ctl("--json", "status"))
-        self.pid, self.hz = status["pid"], None
+        self.pid = status["pid"]
+        self.productive, self.worker, self.before = 0, 0, (0, 0)
         self.cpu()
 
     def way(self):
@@ -171,14 +172,15 @@ class Gateway(Server):
         return productive, productive + idle
 
     def cpu(self):
-        """The worker (thread lcore-worker-1) polls all the time: its cycles count in its place."""
-        if self.hz is None:
-            before, began = self.cycles()[1], time.monotonic()
-            time.sleep(0.25)
-            self.hz = (self.cycles()[1] - before) / (time.monotonic() - began)
-        others = sum(s for n, s in threads_cpu(self.pid).items() if not n.startswith("lcore-worker"))
-        self.parts = self.cycles()[0] / self.hz, others
-        return sum(self.parts)
+        """The worker polls all the time: of its thread's CPU time, the share of productive cycles."""
+        used = threads_cpu(self.pid)
+        others = sum(s for n, s in used.items() if not n.startswith("rte-worker"))
+        productive, cycles = self.cycles()
+        worker = sum(used.values()) - others
+        self.productive += (worker - self.worker) * (productive - self.before[0]) / max(
+            cycles - self.before[1], 1)
+        self.worker, self.before = worker, (productive, cycles)
+        return self.productive + others
 
     def close(self):
         self.lab.close()

@@ -131,9 +131,23 @@ static bool disposition_in(struct inspection *x, struct inspect_record *r)
 	return true;
 }
 
-static void damage(struct inspection *x, const char *name, uint64_t from, uint64_t to,
-		   const char *what)
+/* Recovery has a copy of it, and compaction will come to the segment. */
+static bool is_known(struct inspection *x, uint64_t segment, uint64_t from)
 {
+	char name[NAME_BYTES];
+
+	snprintf(name, sizeof(name), "%016" PRIx64 "-%010" PRIx64 ".bad", segment, from);
+	int fd = x->io->open(x->io->arg, x->dir, name, O_RDONLY, 0);
+	if (fd >= 0)
+		x->io->close(x->io->arg, fd);
+	return fd >= 0;
+}
+
+static void damage(struct inspection *x, const char *name, uint64_t segment, uint64_t from,
+		   uint64_t to, const char *what)
+{
+	if (is_known(x, segment, from))
+		return;
 	x->sums->damaged++;
 	x->sums->damaged_bytes += to - from;
 	fault(x, name, from, to - from, what);
@@ -146,7 +160,8 @@ static void record_in(struct inspection *x, const char *name, struct inspect_rec
 							 : false;
 
 	if (!good) {
-		damage(x, name, r->offset, r->offset + record_bytes(r->head.payload_bytes),
+		damage(x, name, r->segment, r->offset,
+		       r->offset + record_bytes(r->head.payload_bytes),
 		       "a record whose checksum is right and whose content is not");
 		return;
 	}
@@ -168,7 +183,8 @@ static void scan_all(struct inspection *x, struct scan *s, const char *name, uin
 			record_in(x, name, &r);
 			break;
 		case SCAN_DAMAGE:
-			damage(x, name, s->damage_from, s->at, "no valid record, but one follows");
+			damage(x, name, number, s->damage_from, s->at,
+			       "no valid record, but one follows");
 			break;
 		case SCAN_END:
 			if (s->tail_bytes == 0 || being_written)

@@ -40,7 +40,7 @@ struct inspect_sums {
 	pid_t holder; /* 0: unknown */
 	uint64_t segments, bytes, records, messages, dispositions;
 	uint64_t live, live_bytes;       /* messages that are not done, with their bodies */
-	uint64_t damaged, damaged_bytes; /* pieces between good records */
+	uint64_t damaged, damaged_bytes; /* pieces between good records, not yet set aside */
 	uint64_t torn_bytes;             /* behind the last good record */
 	uint64_t unreadable;             /* segments that cannot be read to their end */
 	uint64_t set_aside;              /* files of earlier recoveries */

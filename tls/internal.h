@@ -81,12 +81,17 @@ struct tls_session {
 	struct takeover *takeover;    /* NULL: the records stay with OpenSSL */
 	struct context_set *contexts; /* server: whose contexts ssl uses */
 	const char *failure;          /* why, for the log */
-	struct list queued, aged;     /* schedule.c, while waiting */
-	uint64_t since_us;            /* waiting */
-	uint64_t cpu_ns;              /* of its steps */
-	uint32_t gathered;            /* bytes received */
-	uint32_t whole;               /* end of the last whole record in `in` */
-	uint32_t tried;               /* up to there no whole ClientHello */
+	union {
+		struct {
+			struct list queued, aged; /* schedule.c, while waiting */
+		};
+		const struct tls_ticket *ticket; /* client: to be resumed */
+	};
+	uint64_t since_us; /* waiting */
+	uint64_t cpu_ns;   /* of its steps */
+	uint32_t gathered; /* bytes received */
+	uint32_t whole;    /* end of the last whole record in `in` */
+	uint32_t tried;    /* up to there no whole ClientHello */
 	uint16_t source;
 	uint8_t line, kind; /* enum schedule_line, tls_kind */
 	bool hello_seen;    /* server: the whole ClientHello has come */

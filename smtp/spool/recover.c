@@ -147,24 +147,37 @@ static int by_id(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Keeps in the list what is alive, oldest first, once each. */
 static void drop_dead(struct spool_recovery *rv)
 {
 	size_t kept = 0;
 
-	if (rv->n_found > 0)
-		qsort(rv->found, rv->n_found, sizeof(*rv->found), by_id);
 	for (size_t i = 0; i < rv->n_found; i++) {
-		struct recovered r = rv->found[i];
-
-		if (index_find(&rv->index, r.id) != NULL &&
-		    (kept == 0 || rv->found[kept - 1].id != r.id))
-			rv->found[kept++] = r;
+		if (index_find(&rv->index, rv->found[i].id) != NULL)
+			rv->found[kept++] = rv->found[i];
 	}
 	rv->n_found = kept;
 }
 
-/* The list holds at most twice what is alive, whatever the segments say. */
+/* Keeps in the list what is alive, oldest first, once each. */
+static void order_found(struct spool_recovery *rv)
+{
+	size_t kept = 0;
+	bool rising = true;
+
+	drop_dead(rv);
+	for (size_t i = 1; rising && i < rv->n_found; i++)
+		rising = rv->found[i - 1].id < rv->found[i].id;
+	if (rising)
+		return;
+	qsort(rv->found, rv->n_found, sizeof(*rv->found), by_id);
+	for (size_t i = 0; i < rv->n_found; i++) {
+		if (kept == 0 || rv->found[kept - 1].id != rv->found[i].id)
+			rv->found[kept++] = rv->found[i];
+	}
+	rv->n_found = kept;
+}
+
+/* The list is at most twice as long as what is alive, whatever the segments say. */
 static int note_found(struct spool_recovery *rv, uint64_t id, const struct envelope *e)
 {
 	bool full = rv->n_found == rv->found_room;
@@ -529,9 +542,8 @@ static void match_bodies(struct spool_recovery *rv)
 /* A message without its body is not offered. */
 static void drop_bodiless(struct spool_recovery *rv)
 {
-	for (size_t i = 0; i < rv->n_found; i++) {
-		struct spool_entry *e = index_find(&rv->index, rv->found[i].id);
-
+	for (struct spool_entry *e = index_next(&rv->index, NULL), *next; e != NULL; e = next) {
+		next = index_next(&rv->index, e);
 		if (!e->large || e->body_found)
 			continue;
 		log_error("spool", "message %016" PRIx64 ": its body file is missing or short",
@@ -539,7 +551,6 @@ static void drop_bodiless(struct spool_recovery *rv)
 		atomic_fetch_add(&rv->sp->quarantined, 1);
 		forget_message(rv, e);
 	}
-	drop_dead(rv);
 }
 
 int recover_end(struct spool_recovery *rv)
@@ -547,8 +558,8 @@ int recover_end(struct spool_recovery *rv)
 	struct spool *sp = rv->sp;
 
 	match_bodies(rv);
-	drop_dead(rv);
 	drop_bodiless(rv);
+	order_found(rv);
 	int rc = sp->io->fsync_dir(sp->io->arg, sp->dir);
 	return rc < 0 ? refuse(rv, rc, "cannot be synced", ".", "check the disk") : 0;
 }

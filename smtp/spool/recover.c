@@ -93,7 +93,7 @@ static void order_found(struct spool_recovery *rv)
 	rv->n_found = kept;
 }
 
-/* The list is at most twice as long as what is alive, whatever the segments say. */
+/* The list grows with what is alive, not with what was ever written. */
 static int note_found(struct spool_recovery *rv, uint64_t id, const struct envelope *e)
 {
 	bool full = rv->n_found == rv->found_room;

@@ -41,6 +41,7 @@ struct spool_entry {
 	uint32_t recipients;
 	bool large;
 	bool dying;      /* its last disposition is in the batch being written */
+	bool found;      /* by recovery; false: committed since the start */
 	bool body_found; /* recovery: the large body's file is there, whole */
 };
 static_assert(sizeof(struct spool_entry) <= 64, "one cache line a message");
@@ -50,6 +51,7 @@ struct spool_index {
 	struct spool_entry **bucket;
 	size_t buckets; /* a power of two */
 	size_t used;
+	size_t popped; /* buckets that index_pop() found empty */
 };
 
 int index_init(struct spool_index *x);
@@ -58,6 +60,11 @@ void index_free(struct spool_index *x);
 struct spool_entry *index_find(const struct spool_index *x, uint64_t id);
 void index_insert(struct spool_index *x, struct spool_entry *e);
 void index_remove(struct spool_index *x, struct spool_entry *e);
+/* Takes some entry out; NULL: there is none.  Cheap as long as none is inserted meanwhile. */
+struct spool_entry *index_pop(struct spool_index *x);
+/* Moves all entries into the buckets of wider (zeroed, a power of two) and takes those for its
+ * own, if they are more than it has; wider holds no buckets afterwards. */
+void index_widen(struct spool_index *x, struct spool_index *wider);
 /* Walk: the entry after e (NULL: the first); only while nobody changes the index. */
 struct spool_entry *index_next(const struct spool_index *x, const struct spool_entry *e);
 

@@ -278,10 +278,8 @@ static json_t *hop_json(const struct hop_row *r, unsigned worker)
 static json_t *recovery_json(struct gateway *g)
 {
 	static const char *const stages[] = {
-		[SPOOL_RECOVERY_SCAN] = "scanning",
-		[SPOOL_RECOVERY_TAKE] = "taking over",
-		[SPOOL_RECOVERY_HAND] = "handing over",
-		[SPOOL_RECOVERY_DONE] = "done",
+		[SPOOL_RECOVERY_SCAN] = "scanning",     [SPOOL_RECOVERY_TAKE] = "taking over",
+		[SPOOL_RECOVERY_HAND] = "handing over", [SPOOL_RECOVERY_DONE] = "done",
 		[SPOOL_RECOVERY_FAILED] = "failed",
 	};
 	struct spool_progress p;

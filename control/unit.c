@@ -33,12 +33,16 @@ static unsigned stage_auth(void *arg)
 	return auth_poll(((struct unit *)arg)->auth);
 }
 
-/* What the start found goes to whichever worker comes for it. */
+/* What the start found goes to whichever worker comes for it and has room; some stays free for
+ * what is new. */
 static unsigned stage_spool(void *arg)
 {
 	struct unit *u = arg;
+	unsigned n = spool_poll(u->smtp_spool);
 
-	return spool_poll(u->smtp_spool) + spool_poll_found(u->env->spool, accepted, u);
+	if (relay_queued(u->relay) < u->most_queued)
+		n += spool_poll_found(u->env->spool, accepted, u);
+	return n;
 }
 
 static void tcp_choices(const struct config_tcp *from, struct tcp_config *to)
@@ -105,6 +109,7 @@ static int create_mail(struct unit *u)
 		return -ENOMEM;
 	}
 	settings_relay(u->env->config, u->env->resolver, rc);
+	u->most_queued = rc->max_messages / 8 * 7;
 	struct relay_env re = {
 		.shard = shard,
 		.tcp = u->transport.tcp,

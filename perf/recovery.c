@@ -8,6 +8,7 @@
  */
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "perf/scratch.h"
 #include "smtp/spool/envelope.h"
 #include "smtp/spool/spool.h"
 
@@ -20,7 +21,6 @@
 #include <unistd.h>
 
 enum { WAITING = 1000, DUE_EVERY = 5000, HOLD_S = 3600, ROUNDS = 3, PIECE_BYTES = 256 << 10 };
-
 
 struct filler {
 	struct spool *sp;
@@ -207,19 +207,6 @@ static void measure(struct filler *f, const char *directory)
 	close_spool(f);
 }
 
-static void clean_up(const char *directory)
-{
-	DIR *d = opendir(directory);
-
-	for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-		if (e->d_name[0] != '.')
-			unlinkat(dirfd(d), e->d_name, 0);
-	}
-	if (d != NULL)
-		closedir(d);
-	rmdir(directory);
-}
-
 int main(int argc, char **argv)
 {
 	bool only = argc == 5 && strcmp(argv[1], "fill") == 0;
@@ -237,7 +224,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; !only && i < ROUNDS; i++)
 		measure(&f, directory);
 	if (directory == own)
-		clean_up(own);
+		scratch_remove(own);
 	free(f.body);
 	return 0;
 }

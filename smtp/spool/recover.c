@@ -23,90 +23,6 @@ static int refuse(struct spool_recovery *rv, int rc, const char *what, const cha
 	return rc;
 }
 
-static int files_add(struct spool_files *f, uint64_t number, uint64_t bytes)
-{
-	if (f->n == f->room) {
-		size_t room = f->room > 0 ? f->room * 2 : 64;
-		struct spool_file *wider = realloc(f->at, room * sizeof(*wider));
-
-		if (wider == NULL)
-			return -ENOMEM;
-		f->at = wider;
-		f->room = room;
-	}
-	f->at[f->n++] = (struct spool_file){number, bytes};
-	return 0;
-}
-
-/* 16 hexadecimal digits, then the suffix exactly.  Numbers in the upper half are nobody's. */
-static bool name_matches(const char *name, const char *suffix, uint64_t *number)
-{
-	uint64_t n = 0;
-
-	for (int i = 0; i < 16; i++) {
-		char c = name[i];
-
-		if (c >= '0' && c <= '9')
-			n = n << 4 | (uint64_t)(c - '0');
-		else if (c >= 'a' && c <= 'f')
-			n = n << 4 | (uint64_t)(c - 'a' + 10);
-		else
-			return false;
-	}
-	*number = n;
-	return n <= INT64_MAX && strcmp(name + 16, suffix) == 0;
-}
-
-static void rise(_Atomic uint64_t *at, uint64_t least)
-{
-	uint64_t now = atomic_load(at);
-
-	while (now < least && !atomic_compare_exchange_weak(at, &now, least))
-		;
-}
-
-static void number_seen(struct spool *sp, uint64_t number)
-{
-	if (number >= sp->next_segment)
-		sp->next_segment = number + 1;
-}
-
-static int each_file(void *arg, const char *name, uint64_t bytes)
-{
-	struct spool_recovery *rv = arg;
-	struct spool *sp = rv->sp;
-	size_t n = strlen(name);
-	uint64_t number;
-
-	if (name_matches(name, ".log", &number)) {
-		number_seen(sp, number);
-		atomic_fetch_add(&sp->bytes_used, bytes);
-		atomic_fetch_add(&sp->segment_count, 1);
-		rv->bytes += bytes;
-		return files_add(&rv->logs, number, bytes);
-	}
-	if (name_matches(name, ".body", &number)) {
-		rise(&sp->next_id, number + 1);
-		atomic_fetch_add(&sp->bytes_used, bytes);
-		atomic_fetch_add(&sp->large_files, 1);
-		return files_add(&rv->bodies, number, bytes);
-	}
-	if (name_matches(name, ".log.bad", &number)) {
-		rv->unread = true;
-		number_seen(sp, number);
-	}
-	if (n > 4 && strcmp(name + n - 4, ".bad") == 0)
-		atomic_fetch_add(&sp->bytes_used, bytes);
-	return 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-	uint64_t x = ((const struct spool_file *)a)->number, y = ((const struct spool_file *)b)->number;
-
-	return (x > y) - (x < y);
-}
-
 /* Keeps damaged bytes for the operator in a file of their own; a second start finds it there. */
 static void set_aside(struct spool *sp, const struct spool_segment *seg, uint64_t from, uint64_t to)
 {
@@ -147,24 +63,37 @@ static int by_id(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Keeps in the list what is alive, oldest first, once each. */
 static void drop_dead(struct spool_recovery *rv)
 {
 	size_t kept = 0;
 
-	if (rv->n_found > 0)
-		qsort(rv->found, rv->n_found, sizeof(*rv->found), by_id);
 	for (size_t i = 0; i < rv->n_found; i++) {
-		struct recovered r = rv->found[i];
-
-		if (index_find(&rv->index, r.id) != NULL &&
-		    (kept == 0 || rv->found[kept - 1].id != r.id))
-			rv->found[kept++] = r;
+		if (index_find(&rv->index, rv->found[i].id) != NULL)
+			rv->found[kept++] = rv->found[i];
 	}
 	rv->n_found = kept;
 }
 
-/* The list holds at most twice what is alive, whatever the segments say. */
+/* Keeps in the list what is alive, oldest first, once each. */
+static void order_found(struct spool_recovery *rv)
+{
+	size_t kept = 0;
+	bool rising = true;
+
+	drop_dead(rv);
+	for (size_t i = 1; rising && i < rv->n_found; i++)
+		rising = rv->found[i - 1].id < rv->found[i].id;
+	if (rising)
+		return;
+	qsort(rv->found, rv->n_found, sizeof(*rv->found), by_id);
+	for (size_t i = 0; i < rv->n_found; i++) {
+		if (kept == 0 || rv->found[kept - 1].id != rv->found[i].id)
+			rv->found[kept++] = rv->found[i];
+	}
+	rv->n_found = kept;
+}
+
+/* The list grows with what is alive, not with what was ever written. */
 static int note_found(struct spool_recovery *rv, uint64_t id, const struct envelope *e)
 {
 	bool full = rv->n_found == rv->found_room;
@@ -239,7 +168,7 @@ static int found_message(struct spool_recovery *rv, const struct record_head *h,
 	e->large = m.large;
 	seg->live++;
 	seg->live_bytes += e->record_bytes;
-	rise(&rv->sp->next_id, h->id + 1);
+	recovery_raise(&rv->sp->next_id, h->id + 1);
 	return 0;
 }
 
@@ -517,9 +446,8 @@ static void match_bodies(struct spool_recovery *rv)
 
 		if (e != NULL && e->large)
 			e->body_found = f->bytes >= e->body_bytes;
-		else if (!rv->unread &&
-			 sp->io->unlink(sp->io->arg, sp->dir,
-					file_name(name, f->number, ".body")) == 0) {
+		else if (!rv->unread && sp->io->unlink(sp->io->arg, sp->dir,
+						       file_name(name, f->number, ".body")) == 0) {
 			atomic_fetch_sub(&sp->bytes_used, f->bytes);
 			atomic_fetch_sub(&sp->large_files, 1);
 		}
@@ -529,9 +457,8 @@ static void match_bodies(struct spool_recovery *rv)
 /* A message without its body is not offered. */
 static void drop_bodiless(struct spool_recovery *rv)
 {
-	for (size_t i = 0; i < rv->n_found; i++) {
-		struct spool_entry *e = index_find(&rv->index, rv->found[i].id);
-
+	for (struct spool_entry *e = index_next(&rv->index, NULL), *next; e != NULL; e = next) {
+		next = index_next(&rv->index, e);
 		if (!e->large || e->body_found)
 			continue;
 		log_error("spool", "message %016" PRIx64 ": its body file is missing or short",
@@ -539,7 +466,6 @@ static void drop_bodiless(struct spool_recovery *rv)
 		atomic_fetch_add(&rv->sp->quarantined, 1);
 		forget_message(rv, e);
 	}
-	drop_dead(rv);
 }
 
 int recover_end(struct spool_recovery *rv)
@@ -547,8 +473,8 @@ int recover_end(struct spool_recovery *rv)
 	struct spool *sp = rv->sp;
 
 	match_bodies(rv);
-	drop_dead(rv);
 	drop_bodiless(rv);
+	order_found(rv);
 	int rc = sp->io->fsync_dir(sp->io->arg, sp->dir);
 	return rc < 0 ? refuse(rv, rc, "cannot be synced", ".", "check the disk") : 0;
 }
@@ -575,7 +501,7 @@ static int go_on_above(struct spool_recovery *rv)
 		if (rc < 0)
 			continue;
 		if (h.id_floor <= INT64_MAX)
-			rise(&sp->next_id, h.id_floor + SEGMENT_IDS);
+			recovery_raise(&sp->next_id, h.id_floor + SEGMENT_IDS);
 		if (h.first_sequence <= INT64_MAX)
 			sp->next_sequence = h.first_sequence + records;
 		return 0;
@@ -585,12 +511,9 @@ static int go_on_above(struct spool_recovery *rv)
 
 int recover_begin(struct spool_recovery *rv)
 {
-	struct spool *sp = rv->sp;
-	int rc = sp->io->list(sp->io->arg, sp->dir, each_file, rv);
+	int rc = recover_list(rv);
 
 	if (rc < 0)
 		return refuse(rv, rc, "cannot be listed", ".", "check owner and permissions");
-	if (rv->logs.n > 0)
-		qsort(rv->logs.at, rv->logs.n, sizeof(*rv->logs.at), by_number);
 	return go_on_above(rv);
 }

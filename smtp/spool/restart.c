@@ -221,6 +221,8 @@ static unsigned hand_step(struct spool_recovery *rv)
 		if (ring_count(rv->blocks) > 0)
 			return 0;
 		forget_lists(rv);
+		index_free(&rv->index); /* empty: its table */
+		rv->index.bucket = NULL;
 		enter(rv, SPOOL_RECOVERY_DONE);
 		return 1;
 	}

@@ -68,6 +68,19 @@ struct spool_recovery {
 	_Atomic uint64_t begun_us, ended_us; /* ended: 0 until nothing is left to scan */
 };
 
+/* next_id is at least so high from now on. */
+static inline void recovery_raise(_Atomic uint64_t *next_id, uint64_t least)
+{
+	uint64_t now = atomic_load(next_id);
+
+	while (now < least && !atomic_compare_exchange_weak(next_id, &now, least))
+		;
+}
+
+/* listing.c: 0 or -errno.  Fills logs, by rising number, and bodies; counts their bytes as used,
+ * and raises the next id above the bodies' and the next segment above the logs'. */
+int recover_list(struct spool_recovery *rv);
+
 /* recover.c: 0, or -errno with rv->error */
 /* Lists the directory and raises ids, sequence and segment number above all that is in it. */
 int recover_begin(struct spool_recovery *rv);

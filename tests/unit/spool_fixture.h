@@ -33,7 +33,8 @@ static inline void ignore_found(void *arg, const struct spool_found *f)
 }
 
 /* Until everything found at the start has been handed over. */
-static inline void recovered(struct spool *sp, void (*fn)(void *, const struct spool_found *), void *arg)
+static inline void recovered(struct spool *sp, void (*fn)(void *, const struct spool_found *),
+			     void *arg)
 {
 	struct spool_progress p;
 
@@ -126,7 +127,7 @@ static inline int dispose_last(struct fixture *f, spool_id_t id)
 
 /* The body as it reads back, in pieces of an odd size, must be message n's. */
 static inline void assert_body(struct fixture *f, spool_id_t id, uint64_t n, uint64_t prefix_bytes,
-			uint64_t body_bytes)
+			       uint64_t body_bytes)
 {
 	uint64_t at = prefix_bytes;
 

@@ -20,6 +20,7 @@ struct file {
 struct live {
 	uint64_t id, body_bytes;
 	uint64_t record_bytes;
+	uint32_t recipients;
 	bool large, body_found;
 };
 
@@ -101,6 +102,8 @@ static bool message_in(struct inspection *x, struct inspect_record *r)
 			    &r->envelope) < 0)
 		return false;
 	struct live *l = find(x, r->head.id);
+	if (l != NULL && l->recipients != r->envelope.recipients)
+		return false;
 	if (l != NULL) /* compaction's copy takes its place */
 		leave(x, l);
 	l = insert(x, r->head.id);
@@ -111,6 +114,7 @@ static bool message_in(struct inspection *x, struct inspect_record *r)
 	l->record_bytes = record_bytes(r->head.payload_bytes);
 	l->body_bytes = r->message.body_bytes;
 	l->large = r->message.large;
+	l->recipients = r->envelope.recipients;
 	l->body_found = false;
 	x->sums->live_bytes += l->record_bytes + (l->large ? l->body_bytes : 0);
 	x->sums->messages++;
@@ -125,6 +129,8 @@ static bool disposition_in(struct inspection *x, struct inspect_record *r)
 		return false;
 	r->done = d->last ? NULL : r->payload + DISPOSITION_HEAD_BYTES;
 	struct live *l = find(x, r->head.id);
+	if (l != NULL && !d->last && d->recipients != l->recipients)
+		return false;
 	if (l != NULL && d->last)
 		leave(x, l);
 	x->sums->dispositions++;

@@ -6,7 +6,7 @@
  * meanwhile may be counted twice or not at all.
  *
  * Owner: the caller.  Runs on: any thread of any process.
- * Memory: 40 octets a live message.
+ * Memory: 64 to 128 octets a live message.
  * Errors: -errno with a text naming file and remedy; what is wrong inside is counted and told.
  */
 #ifndef SMTP_SPOOL_INSPECT_H

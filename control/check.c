@@ -328,9 +328,11 @@ static void check_hops(const struct check *k, unsigned pool)
 			check_hop_host(k, pool, i);
 		bool verified =
 			h->tls == CONFIG_HOP_TLS_REQUIRED || h->tls == CONFIG_HOP_TLS_IMPLICIT;
-		if (verified && h->name[0] == '\0' && !by_host)
+		if (h->pin_count > 0 && !verified)
+			hop_fault(k, pool, i, "pins", "pins need tls: required or tls: implicit");
+		if (verified && h->name[0] == '\0' && !by_host && h->pin_count == 0)
 			hop_fault(k, pool, i, "tls",
-				  "tls: %s needs the name that its certificate shows",
+				  "tls: %s needs the name that its certificate shows, or pins",
 				  h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
 		check_hop_auth(k, pool, i, verified);
 	}

@@ -38,6 +38,10 @@ static const struct schema_row next_hop_rows[] = {
 	 .choices = hop_tls_choices,
 	 .help = "STARTTLS, or implicit: from the first octet; required and implicit verify "
 		 "the certificate"},
+	{"pins", SCHEMA_PIN, LIST(config_next_hop, pin, pin_count), .min_items = 1,
+	 .help = "with tls: required or implicit: keys that its certificate may hold, each the "
+		 "base64 of the SHA-256 of its SubjectPublicKeyInfo; name and CA do not count "
+		 "then"},
 	{"priority", SCHEMA_NUMBER, FIELD(config_next_hop, priority), RANGE(0, 1000), .preset = "0",
 	 .help = "the hops of the lowest that work take the mail"},
 	{"weight", SCHEMA_NUMBER, FIELD(config_next_hop, weight), RANGE(1, 1000), .preset = "1",

@@ -269,7 +269,7 @@ static inline bool hop_offers(const struct client *c, enum hop_offer e)
 	return (c->offers & 1u << e) != 0;
 }
 
-/* Its certificate proves its name. */
+/* Its certificate proves its name, or has a key that is pinned. */
 static inline bool hop_verified(const struct hop *h)
 {
 	return h->config.tls == RELAY_TLS_REQUIRED || h->config.tls == RELAY_TLS_IMPLICIT;

@@ -20,6 +20,7 @@
 #include "dataplane/tcp/stream.h"
 #include "smtp/relay/counters.h"
 #include "smtp/spool/spool.h"
+#include "tls/conn.h"
 #include "tls/tls.h"
 
 #include <stdbool.h>
@@ -34,6 +35,7 @@ enum {
 	RELAY_ROUTES = 64,
 	RELAY_NAME = 256,
 	RELAY_PASSWORD = 256,
+	RELAY_PINS = 8,
 };
 
 /* REQUIRED and IMPLICIT verify the hop's certificate. */
@@ -49,6 +51,10 @@ struct relay_hop {
 	uint16_t port;
 	char name[RELAY_NAME]; /* SNI and the name to verify; empty: the address */
 	enum relay_tls tls;
+	/* REQUIRED, IMPLICIT: the keys that its certificate may hold (conn.h); none: its name and
+	 * the trust anchors count */
+	uint8_t pins[RELAY_PINS][TLS_PIN_BYTES];
+	unsigned n_pins;
 	bool lmtp;         /* RFC 2033: LHLO, and a reply a recipient after the content */
 	unsigned priority; /* the lowest that works takes the messages */
 	unsigned weight;   /* share among the hops of a priority; 0 counts as 1 */

@@ -1,7 +1,7 @@
 /*
  * relay.h - delivery of committed messages to the configured next hops, on the worker.
  *
- * Flows in: messages, as the spool found or accepted them (relay_add); replies of next hops.
+ * Flows in: messages, as the spool found or accepted them (relay_add, relay_accept); replies of next hops.
  * A message whose recipients go to several pools becomes a queue entry a pool (route.c).
  * Flows out: SMTP over the client role of the same TCP stack; dispositions into the spool.
  * A message is removed only after the next hop's 250 has been recorded by the spool.
@@ -86,6 +86,7 @@ struct relay_config {
 	struct relay_route routes[RELAY_ROUTES];
 	unsigned n_routes;     /* what none matches goes to the first pool */
 	uint32_t max_messages; /* queue entries of this worker */
+	size_t memory;         /* octets for messages kept until their first attempt (memory.h) */
 };
 
 struct relay_env {
@@ -107,6 +108,10 @@ void relay_worker_configure(struct relay_worker *w, const struct relay_config *c
 void relay_worker_destroy(struct relay_worker *w);
 /* 0, or -ENOMEM: too many entries; the message stays in the spool until the next start. */
 int relay_add(struct relay_worker *w, const struct spool_found *f);
+/* The same for a message just committed: while there is memory its first attempt needs no read.
+ * The parts of the request are only read, during the call. */
+int relay_accept(struct relay_worker *w, const struct spool_found *f,
+		 const struct spool_request *commit);
 /* Stage: spool verdicts, then deliveries that can begin. */
 unsigned relay_poll(void *relay_worker);
 /* Begins nothing new; deliveries under way end.  relay_idle(): nothing is under way and the

@@ -188,6 +188,16 @@ static void check_ports(const struct check *k)
 	}
 }
 
+static void check_relay_memory(const struct check *k)
+{
+	uint64_t n = k->c->relay.memory;
+
+	if (n != CONFIG_MEMORY_SHARE && n > k->c->dataplane.memory)
+		check_fault(k, "relay.memory",
+			    "is more than dataplane.memory, of which it is a part: %" PRIu64 "M",
+			    k->c->dataplane.memory >> 20);
+}
+
 static void check_memory(const struct check *k)
 {
 	const struct config_dataplane *d = &k->c->dataplane;
@@ -524,6 +534,7 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	check_workers(&k);
 	check_ports(&k);
 	check_memory(&k);
+	check_relay_memory(&k);
 	check_certificates(&k);
 	check_relay(&k);
 	check_auth(&k);

@@ -292,7 +292,11 @@ struct config_route {
 	char pool[CONFIG_NAME_BYTES];
 };
 
+/* A quarter of dataplane.memory; gone once the whole file has been read. */
+#define CONFIG_MEMORY_SHARE UINT64_MAX
+
 struct config_relay {
+	uint64_t memory; /* messages kept until their first attempt, all workers together */
 	struct config_pool pool[CONFIG_POOLS];
 	unsigned pool_count;
 	struct config_route route[CONFIG_ROUTES];

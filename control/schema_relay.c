@@ -90,6 +90,11 @@ const struct schema_row schema_relay_rows[] = {
 	{"pools", SCHEMA_MAP, LIST(config_relay, pool, pool_count), .required = true,
 	 .min_items = 1, .rows = pool_rows, .reloadable = true,
 	 .help = "next hops that can stand in for each other"},
+	{"memory", SCHEMA_SIZE, FIELD(config_relay, memory), RANGE(0, GIB(1024)),
+	 .reloadable = true,
+	 .help = "chunks that hold messages up to 64K from their 250 to their first attempt, so "
+		 "that it reads no disk; sessions come first; default: a quarter of "
+		 "dataplane.memory"},
 	{"resolvers", SCHEMA_ADDRESS, LIST(config_relay, resolver, resolver_count),
 	 .help = "name servers for host; default: those of the machine"},
 	{"routes", SCHEMA_MAP, LIST(config_relay, route, route_count), .rows = route_rows,

@@ -388,6 +388,7 @@ void settings_relay(const struct config *c, struct resolver *resolver, struct re
 	r->n_pools = c->relay.pool_count;
 	r->n_routes = c->relay.route_count;
 	r->max_messages = QUEUE_ENTRIES;
+	r->memory = c->relay.memory / c->dataplane.worker_count;
 	snprintf(r->hostname, sizeof(r->hostname), "%s", c->hostname);
 	for (unsigned i = 0; i < r->n_pools; i++) {
 		const struct config_pool *from = &c->relay.pool[i];

@@ -162,6 +162,7 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.spool.commit.max_delay_us, 2000);
 	assert_string_equal(c.relay.pool[0].name, "default");
 	assert_string_equal(c.relay.pool[0].next_hop[0].name, "192.0.2.1");
+	assert_int_equal(c.relay.memory, 32 << 20);
 	assert_int_equal(c.relay.pool[0].retry.give_up_us, 5ull * 86400 * 1000000);
 	assert_int_equal(c.control.http_address.family, 0);
 	assert_int_equal(c.control.log_level, LOG_INFO);
@@ -353,6 +354,8 @@ static void a_comparison_names_every_key_that_differs_and_whether_it_reloads(voi
 		{"minimum: \"1.3\"", "records: native\n  minimum: \"1.3\"", "+tls.records "},
 		{"http: 127.0.0.1:9587", "http: 127.0.0.1:9588", "-control.http "},
 		{"port: 2525", "port: 2526", "+relay.pools[0].next_hops[1].port "},
+		{"relay:\n", "relay:\n  memory: 64M\n", ""}, /* what 256M make it anyway */
+		{"relay:\n", "relay:\n  memory: 0\n", "+relay.memory "},
 		{"tls: required", "tls: required, pins: [" PIN_TEXT "]",
 		 "+relay.pools[0].next_hops[0].pins "},
 		{"[LOGIN]", "[PLAIN]", "+auth.mechanisms "},

@@ -1,8 +1,8 @@
 /*
  * relay.h - delivery of committed messages to the configured next hops, on the worker.
  *
- * Flows in: messages, as the spool found or accepted them (relay_add, relay_accept); replies of next hops.
- * A message whose recipients go to several pools becomes a queue entry a pool (route.c).
+ * Flows in: messages, as the spool found or accepted them (relay_add, relay_accept); replies of
+ * next hops. A message whose recipients go to several pools becomes a queue entry a pool (route.c).
  * Flows out: SMTP over the client role of the same TCP stack; dispositions into the spool.
  * A message is removed only after the next hop's 250 has been recorded by the spool.
  *

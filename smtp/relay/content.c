@@ -94,8 +94,7 @@ static bool read_ahead(struct client *c)
 	return true;
 }
 
-/* Copies octets into the output, dots doubled but for BDAT, until either is used up; those taken.
- */
+/* Octets into the output, dots doubled but for BDAT, until either is used up; those taken. */
 static size_t stuff(struct client *c, const uint8_t *from, size_t bytes, struct chunk *to)
 {
 	size_t taken = 0;
@@ -140,7 +139,7 @@ static size_t front(const struct client *c, const uint8_t **p)
 }
 
 /* Some of the front has gone out. */
-static void taken(struct client *c, size_t n)
+static void advance(struct client *c, size_t n)
 {
 	struct piece *piece = c->pieces[0];
 
@@ -186,7 +185,7 @@ void content_pump(struct client *c)
 			client_failed(c, "out of memory");
 			return;
 		}
-		taken(c, stuff(c, p, n, c->out));
+		advance(c, stuff(c, p, n, c->out));
 		if (!read_ahead(c)) {
 			client_failed(c, "out of memory");
 			return;

@@ -70,7 +70,18 @@ struct conn_tls {
 	 * 5.1); NULL: name and trust anchors count. */
 	const uint8_t (*pins)[TLS_PIN_BYTES];
 	unsigned n_pins;
+	/* client: a session to resume, as conn_ticket() gave it; NULL: none.  The caller's, until
+	 * the handshake has ended. */
+	const struct tls_ticket *ticket;
 };
+enum { TLS_TICKET_BYTES = 4096 };
+struct tls_ticket {
+	size_t bytes;
+	uint8_t session[TLS_TICKET_BYTES]; /* DER form of OpenSSL's session: a secret */
+};
+/* Client role, after the handshake (TLS 1.3: after a first read): what the server gave for resuming
+ * the session.  false: nothing, or the records are no longer OpenSSL's. */
+bool conn_ticket(const struct conn *c, struct tls_ticket *t);
 /* Whether there is memory for TLS now; false is counted. */
 bool conn_may_secure(const struct conn *c);
 /* Whether the client's network has spent its budget of handshakes; counted. */

@@ -487,6 +487,8 @@ static int load_all(struct context_set *s, const struct tls_config *c, struct cr
 			return -EINVAL;
 	if (s->directory != NULL)
 		add_directory(s, r, before);
+	if (s->n_credentials == 0 && c->client_only)
+		return 0;
 	if (s->n_credentials == 0) {
 		snprintf(error, error_bytes, "tls.certificates: there is none");
 		return -EINVAL;

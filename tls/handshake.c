@@ -301,8 +301,10 @@ static struct tls_session *session_create(struct conn *c, const struct conn_tls 
 	s->conn = c;
 	s->job = how->client ? JOB_CONNECT : JOB_ACCEPT;
 	s->verify = how->verify;
-	if (how->client)
+	if (how->client) {
+		s->ticket = how->ticket;
 		s->thread = w->next_thread++ % w->tls->n_threads;
+	}
 	if (how->name != NULL && (s->server_name = strdup(how->name)) == NULL) {
 		slab_free(w->sessions, h);
 		return NULL;

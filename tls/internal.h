@@ -82,11 +82,16 @@ struct tls_session {
 	struct takeover *takeover;    /* NULL: the records stay with OpenSSL */
 	struct context_set *contexts; /* server: whose contexts ssl uses */
 	const char *failure;          /* why, for the log */
-	struct list queued, aged;     /* schedule.c, while waiting */
 	union {
-		uint64_t since_us; /* server: waiting */
-		struct pins *pins; /* client: until the SSL object has them */
+		struct {
+			struct list queued, aged; /* schedule.c, while waiting */
+		};
+		struct {                                 /* client */
+			const struct tls_ticket *ticket; /* to be resumed */
+			struct pins *pins;               /* until the SSL object has them */
+		};
 	};
+	uint64_t since_us; /* waiting */
 	uint64_t cpu_ns;   /* of its steps */
 	uint32_t gathered; /* bytes received */
 	uint32_t whole;    /* end of the last whole record in `in` */

@@ -13,11 +13,11 @@
 
 enum { RECORD_BYTES = 1 << 20, SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256 };
 
-static void accepted(void *arg, const struct spool_found *f)
+static void accepted(void *arg, const struct spool_found *f, const struct spool_request *commit)
 {
 	struct unit *u = arg;
 
-	if (relay_add(u->relay, f) < 0)
+	if (relay_accept(u->relay, f, commit) < 0)
 		log_error("relay",
 			  "no queue entry left: a message waits in the spool until the next "
 			  "start");

@@ -47,6 +47,7 @@ struct conn {
 	enum stream_end stream_end;
 	bool securing; /* handshake under way */
 	bool tls_eof;  /* close_notify received */
+	bool unpinned; /* client, CONN_END_TLS: none of the pins is the certificate's */
 };
 
 /* The stream events every listener and client of a protocol over conn uses; the stream's user
@@ -58,10 +59,17 @@ void conn_stream_closed(struct stream *s, void *user, enum stream_end why);
 void conn_init(struct conn *c, struct tls_worker *w, struct stream *s,
 	       const struct conn_events *events);
 
+enum { TLS_PIN_BYTES = 32 };
+
 struct conn_tls {
 	bool client;      /* role */
 	const char *name; /* client: SNI, and what verification asks for */
 	bool verify;      /* client: the certificate must verify */
+	/* client, verify: SHA-256 of the SubjectPublicKeyInfo, copied.  The certificate must hold
+	 * one of these keys, and nothing else is asked of it, as with DANE-EE (RFC 7671 section
+	 * 5.1); NULL: name and trust anchors count. */
+	const uint8_t (*pins)[TLS_PIN_BYTES];
+	unsigned n_pins;
 	/* client: a session to resume, as conn_ticket() gave it; NULL: none.  The caller's, until
 	 * the handshake has ended. */
 	const struct tls_ticket *ticket;

@@ -40,6 +40,7 @@ enum note {
 	NOTE_NAME_READ = 1 << 11,
 	NOTE_SIGNED = 1 << 12,
 	NOTE_SIGNER_FAILED = 1 << 13,
+	NOTE_UNPINNED = 1 << 14,
 	/* these end the session */
 	NOTE_KEY_UPDATES = 1 << 7,
 	NOTE_RENEGOTIATION = 1 << 8,
@@ -85,7 +86,10 @@ struct tls_session {
 		struct {
 			struct list queued, aged; /* schedule.c, while waiting */
 		};
-		const struct tls_ticket *ticket; /* client: to be resumed */
+		struct {                                 /* client */
+			const struct tls_ticket *ticket; /* to be resumed */
+			struct pins *pins;               /* until the SSL object has them */
+		};
 	};
 	uint64_t since_us; /* waiting */
 	uint64_t cpu_ns;   /* of its steps */
@@ -97,6 +101,8 @@ struct tls_session {
 	bool hello_seen;    /* server: the whole ClientHello has come */
 	bool waiting;       /* in worker->schedule */
 	bool first_step;    /* in flight with the first step */
+	bool pinned;        /* client: pins count, not name and trust anchors */
+	bool unpinned;      /* none of them is the certificate's */
 };
 
 /* The server contexts that one thread uses under one configuration; fixed once built. */
@@ -286,6 +292,13 @@ size_t native_write(struct conn *c, const uint8_t *data, size_t n);
 bool native_flush(struct tls_session *s);
 void native_close(struct conn *c);
 void native_drop(struct tls_session *s);
+
+/* pins.c: keeps a copy of the pins; false: no memory */
+bool pins_keep(struct tls_session *s, const struct conn_tls *how);
+/* Makes them what s->ssl verifies; on the handshake thread. */
+bool pins_use(struct tls_session *s);
+/* At any end, on any thread. */
+void pins_drop(struct tls_session *s);
 
 /* guard.c: watches what a peer makes OpenSSL do */
 void guard_install(SSL *ssl, struct tls_session *s);

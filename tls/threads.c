@@ -58,6 +58,8 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 		return false;
 	if (s->server_name != NULL && s->server_name[0] != '\0')
 		SSL_set_tlsext_host_name(s->ssl, s->server_name);
+	if (s->pinned)
+		return pins_use(s);
 	if (s->verify) {
 		/* an empty name would turn the check of names off */
 		if (s->server_name == NULL || s->server_name[0] == '\0')
@@ -75,7 +77,11 @@ static void note_failure(struct tls_session *s)
 	long verify = SSL_get_verify_result(s->ssl);
 
 	s->notes |= session_flood_note(e);
-	if (s->job == JOB_CONNECT && s->verify && verify != X509_V_OK)
+	s->unpinned = s->pinned && verify == X509_V_ERR_DANE_NO_MATCH;
+	if (s->unpinned) {
+		s->notes |= NOTE_UNPINNED;
+		s->failure = "its key is not pinned";
+	} else if (s->job == JOB_CONNECT && s->verify && verify != X509_V_OK)
 		s->failure = X509_verify_cert_error_string(verify);
 	else
 		s->failure = e != 0 ? ERR_reason_error_string(e) : "peer closed";

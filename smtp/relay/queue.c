@@ -231,6 +231,7 @@ void message_defer(struct message *m, const char *why, uint64_t us)
 {
 	struct relay_worker *w = m->worker;
 
+	memory_forget(w->memory, m->id);
 	free(m->last_error);
 	m->last_error = why != NULL ? strdup(why) : NULL;
 	m->next_at_s = shard_wall_s(w->shard) + (int64_t)(us / 1000000);
@@ -249,6 +250,8 @@ void message_free(struct message *m)
 	list_del(&m->link);
 	free(m->done);
 	free(m->last_error);
+	if (m->split == NULL || m->split->entries == 1)
+		memory_forget(w->memory, m->id);
 	split_leave(m);
 	slab_free(w->messages, m->handle);
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
@@ -325,6 +328,17 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	return 0;
 }
 
+int relay_accept(struct relay_worker *w, const struct spool_found *f,
+		 const struct spool_request *commit)
+{
+	int rc = relay_add(w, f);
+
+	/* one that is not tried yet would only be in the way */
+	if (rc == 0 && us_until(w, f->retry_at_s) == 0)
+		memory_keep(w->memory, commit);
+	return rc;
+}
+
 int relay_submit(struct relay_worker *w, struct spool_request *r)
 {
 	int rc = spool_submit(w->env.spool_client, r);
@@ -353,9 +367,12 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	ready_init(&w->unrouted);
 	list_init(&w->retired);
 	list_init(&w->changes);
+	list_init(&w->loaded);
+	w->memory = memory_create(w->shard->chunks, c->memory, w->counters);
 	w->messages = slab_create(sizeof(struct message), c->max_messages);
 	w->deliveries = slab_create(sizeof(struct delivery), DELIVERIES);
-	if (w->messages == NULL || w->deliveries == NULL || pools_update(w, c) < 0) {
+	if (w->memory == NULL || w->messages == NULL || w->deliveries == NULL ||
+	    pools_update(w, c) < 0) {
 		relay_worker_destroy(w);
 		return NULL;
 	}
@@ -364,6 +381,7 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 
 void relay_worker_configure(struct relay_worker *w, const struct relay_config *c)
 {
+	memory_limit(w->memory, c->memory);
 	if (pools_update(w, c) < 0)
 		log_error("relay", "no memory for the new pools: the old ones stay");
 }
@@ -402,6 +420,8 @@ void relay_worker_destroy(struct relay_worker *w)
 		if (d == NULL)
 			continue;
 		timer_cancel(w->shard->timers, &d->timer);
+		if (d->copy != NULL)
+			memory_give_back(w->memory, d->copy);
 		free(d->recipients);
 		free(d->dispositions);
 	}
@@ -411,6 +431,7 @@ void relay_worker_destroy(struct relay_worker *w)
 			message_free(m);
 	}
 	pools_free(w);
+	memory_destroy(w->memory);
 	slab_destroy(w->messages);
 	slab_destroy(w->deliveries);
 	free(w);
@@ -419,17 +440,17 @@ void relay_worker_destroy(struct relay_worker *w)
 unsigned relay_poll(void *relay_worker)
 {
 	struct relay_worker *w = relay_worker;
-	unsigned work = spool_poll(w->env.spool_client);
+	unsigned work = spool_poll(w->env.spool_client) + memory_relieve(w->memory);
 
 	if (w->draining)
-		return work;
+		return work + deliveries_loaded(w);
 	if (w->unrouted.n > 0)
 		routes_dispatch(w);
 	for (unsigned i = 0; i < w->n_pools; i++) {
 		if (w->pools[i]->ready.n > 0)
 			pool_dispatch(w, w->pools[i]);
 	}
-	return work;
+	return work + deliveries_loaded(w);
 }
 
 static void end_client(struct client *c)
@@ -443,6 +464,7 @@ static void end_client(struct client *c)
 void relay_drain(struct relay_worker *w)
 {
 	w->draining = true;
+	memory_limit(w->memory, 0);
 	each_client(w, end_client);
 }
 

@@ -55,7 +55,9 @@ static struct live *slot_of(struct live *slots, size_t n, uint64_t id)
 
 static struct live *find(struct inspection *x, uint64_t id)
 {
-	struct live *l = x->slots > 0 ? slot_of(x->live, x->slots, id) : NULL;
+	/* what no message can have are marks of the table */
+	bool lawful = id != 0 && id <= INT64_MAX;
+	struct live *l = lawful && x->slots > 0 ? slot_of(x->live, x->slots, id) : NULL;
 
 	return l != NULL && l->id == id ? l : NULL;
 }

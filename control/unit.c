@@ -13,14 +13,26 @@
 
 enum { RECORD_BYTES = 1 << 20, SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256 };
 
+static void note_full(int rc)
+{
+	if (rc < 0)
+		log_error("relay",
+			  "no queue entry left: a message waits in the spool until the next "
+			  "start");
+}
+
 static void accepted(void *arg, const struct spool_found *f, const struct spool_request *commit)
 {
 	struct unit *u = arg;
 
-	if (relay_accept(u->relay, f, commit) < 0)
-		log_error("relay",
-			  "no queue entry left: a message waits in the spool until the next "
-			  "start");
+	note_full(relay_accept(u->relay, f, commit));
+}
+
+static void found(void *arg, const struct spool_found *f)
+{
+	struct unit *u = arg;
+
+	note_full(relay_add(u->relay, f));
 }
 
 static unsigned stage_tls(void *arg)
@@ -41,7 +53,7 @@ static unsigned stage_spool(void *arg)
 	unsigned n = spool_poll(u->smtp_spool);
 
 	if (relay_queued(u->relay) < u->most_queued)
-		n += spool_poll_found(u->env->spool, accepted, u);
+		n += spool_poll_found(u->env->spool, found, u);
 	return n;
 }
 

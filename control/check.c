@@ -188,6 +188,16 @@ static void check_ports(const struct check *k)
 	}
 }
 
+static void check_relay_memory(const struct check *k)
+{
+	uint64_t n = k->c->relay.memory;
+
+	if (n != CONFIG_MEMORY_SHARE && n > k->c->dataplane.memory)
+		check_fault(k, "relay.memory",
+			    "is more than dataplane.memory, of which it is a part: %" PRIu64 "M",
+			    k->c->dataplane.memory >> 20);
+}
+
 static void check_memory(const struct check *k)
 {
 	const struct config_dataplane *d = &k->c->dataplane;
@@ -328,9 +338,11 @@ static void check_hops(const struct check *k, unsigned pool)
 			check_hop_host(k, pool, i);
 		bool verified =
 			h->tls == CONFIG_HOP_TLS_REQUIRED || h->tls == CONFIG_HOP_TLS_IMPLICIT;
-		if (verified && h->name[0] == '\0' && !by_host)
+		if (h->pin_count > 0 && !verified)
+			hop_fault(k, pool, i, "pins", "pins need tls: required or tls: implicit");
+		if (verified && h->name[0] == '\0' && !by_host && h->pin_count == 0)
 			hop_fault(k, pool, i, "tls",
-				  "tls: %s needs the name that its certificate shows",
+				  "tls: %s needs the name that its certificate shows, or pins",
 				  h->tls == CONFIG_HOP_TLS_REQUIRED ? "required" : "implicit");
 		check_hop_auth(k, pool, i, verified);
 	}
@@ -522,6 +534,7 @@ void config_check(const struct config *c, const struct yaml_node *root,
 	check_workers(&k);
 	check_ports(&k);
 	check_memory(&k);
+	check_relay_memory(&k);
 	check_certificates(&k);
 	check_relay(&k);
 	check_auth(&k);

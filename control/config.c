@@ -267,6 +267,8 @@ static void on_yaml_fault(void *arg, unsigned line, unsigned column, const char 
 /* What an absent key takes from another one. */
 static void complete(struct config *c)
 {
+	if (c->relay.memory == CONFIG_MEMORY_SHARE)
+		c->relay.memory = c->dataplane.memory / 4;
 	for (unsigned i = 0; i < c->relay.pool_count; i++) {
 		for (unsigned j = 0; j < c->relay.pool[i].next_hop_count; j++) {
 			struct config_next_hop *h = &c->relay.pool[i].next_hop[j];
@@ -286,6 +288,7 @@ int config_parse(struct config *c, const char *text, size_t bytes, const char *f
 	memset(c, 0, sizeof(*c));
 	memset(errors, 0, sizeof(*errors));
 	set_defaults(schema_root(), c);
+	c->relay.memory = CONFIG_MEMORY_SHARE;
 	struct yaml_doc *doc = yaml_parse(text, bytes, on_yaml_fault, &sink);
 	if (doc == NULL)
 		return -EINVAL;

@@ -41,6 +41,8 @@ enum {
 	CONFIG_CERTIFICATE_NAMES = 8,
 	CONFIG_POOLS = 16,
 	CONFIG_NEXT_HOPS = 16,
+	CONFIG_PINS = 8,
+	CONFIG_PIN_BYTES = 32,
 	CONFIG_ROUTES = 64,
 	CONFIG_RESOLVERS = 4,
 	CONFIG_ERRORS = 20,
@@ -271,6 +273,8 @@ struct config_next_hop {
 	} auth;
 	enum config_protocol protocol;
 	enum config_hop_tls tls;
+	uint8_t pin[CONFIG_PINS][CONFIG_PIN_BYTES]; /* SHA-256 of SubjectPublicKeyInfo */
+	unsigned pin_count;
 };
 
 struct config_pool {
@@ -288,7 +292,11 @@ struct config_route {
 	char pool[CONFIG_NAME_BYTES];
 };
 
+/* A quarter of dataplane.memory; gone once the whole file has been read. */
+#define CONFIG_MEMORY_SHARE UINT64_MAX
+
 struct config_relay {
+	uint64_t memory; /* messages kept until their first attempt, all workers together */
 	struct config_pool pool[CONFIG_POOLS];
 	unsigned pool_count;
 	struct config_route route[CONFIG_ROUTES];

@@ -173,22 +173,8 @@ void gateway_resolve(struct gateway *g)
 	resolver_names(g->env.resolver, names, settings_hop_names(&g->config, names));
 }
 
-struct spread {
-	struct gateway *g;
-	unsigned next;
-};
-
-/* What recovery found is spread over the workers. */
-static void found(void *arg, const struct spool_found *f)
-{
-	struct spread *s = arg;
-
-	relay_add(s->g->units[s->next++ % s->g->n_units].relay, f);
-}
-
 static int open_units(struct gateway *g, char *error, size_t error_bytes)
 {
-	struct spread spread = {.g = g};
 	int rc = 0;
 
 	g->env.config = &g->config;
@@ -200,8 +186,6 @@ static int open_units(struct gateway *g, char *error, size_t error_bytes)
 		if (rc == 0)
 			rc = unit_register(&g->units[i], g->stats);
 	}
-	if (rc == 0)
-		spool_each_found(g->env.spool, found, &spread);
 	return rc;
 }
 

@@ -275,17 +275,34 @@ static json_t *hop_json(const struct hop_row *r, unsigned worker)
 			 r->last_error);
 }
 
+static json_t *recovery_json(struct gateway *g)
+{
+	static const char *const stages[] = {
+		[SPOOL_RECOVERY_SCAN] = "scanning",     [SPOOL_RECOVERY_TAKE] = "taking over",
+		[SPOOL_RECOVERY_HAND] = "handing over", [SPOOL_RECOVERY_DONE] = "done",
+		[SPOOL_RECOVERY_FAILED] = "failed",
+	};
+	struct spool_progress p;
+
+	spool_recovery_progress(g->env.spool, &p);
+	return json_pack("{s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "done",
+			 p.stage == SPOOL_RECOVERY_DONE, "stage", stages[p.stage], "segments",
+			 (json_int_t)p.segments, "segments_done", (json_int_t)p.segments_done,
+			 "bytes", (json_int_t)p.bytes, "bytes_done", (json_int_t)p.bytes_done,
+			 "found", (json_int_t)p.found, "seconds", p.seconds);
+}
+
 static json_t *spool_json(struct gateway *g)
 {
 	struct spool_status s;
 
 	spool_status(g->env.spool, &s);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "messages",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "messages",
 			 (json_int_t)s.messages, "bytes_used", (json_int_t)s.bytes_used,
 			 "bytes_max", (json_int_t)s.bytes_max, "segments", (json_int_t)s.segments,
 			 "large_files", (json_int_t)s.large_files, "recovered",
 			 (json_int_t)s.recovered, "torn_bytes", (json_int_t)s.torn_bytes,
-			 "quarantined", (json_int_t)s.quarantined);
+			 "quarantined", (json_int_t)s.quarantined, "recovery", recovery_json(g));
 }
 
 static json_t *status(void *arg, const json_t *request, char *error, size_t error_bytes)

@@ -1,6 +1,8 @@
 /* scalar.c - the single values of the configuration file, from text to number */
 #include "control/schema.h"
 
+#include "base/base64.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -381,6 +383,15 @@ static bool parse_http(const struct schema_row *row, const char *text, void *fie
 	return true;
 }
 
+static bool parse_pin(const struct schema_row *row, const char *text, void *field, char *why,
+		      size_t why_bytes)
+{
+	if (base64_decode(text, strlen(text), field, row->bytes) == (int)row->bytes)
+		return true;
+	snprintf(why, why_bytes, "\"%.80s\" is not %s", text, schema_scalar(row->type)->allowed);
+	return false;
+}
+
 static const struct schema_scalar_type scalar_types[SCHEMA_TYPES] = {
 	[SCHEMA_TEXT] = {"text", "a text", parse_text},
 	[SCHEMA_HOSTNAME] = {"host name", "a host name", parse_hostname},
@@ -400,6 +411,7 @@ static const struct schema_scalar_type scalar_types[SCHEMA_TYPES] = {
 			   parse_prefix},
 	[SCHEMA_NETWORK] = {"network", "a network such as 10.0.0.0/8 or 2001:db8::/32",
 			    parse_prefix},
+	[SCHEMA_PIN] = {"pin", "32 octets of base64, a SHA-256", parse_pin},
 	[SCHEMA_HTTP] = {"endpoint", "an IPv4 address and port such as 127.0.0.1:9587, or off",
 			 parse_http},
 };

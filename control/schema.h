@@ -28,6 +28,7 @@ enum schema_type {
 	SCHEMA_ADDRESS,  /* struct ip_addr */
 	SCHEMA_PREFIX,   /* struct config_prefix, host bits allowed (an interface) */
 	SCHEMA_NETWORK,  /* struct config_prefix, no host bits */
+	SCHEMA_PIN,      /* uint8_t[32] */
 	SCHEMA_HTTP,     /* struct ip_addr at offset, uint16_t port at count_offset */
 	SCHEMA_TYPES
 };

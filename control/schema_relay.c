@@ -38,6 +38,10 @@ static const struct schema_row next_hop_rows[] = {
 	 .choices = hop_tls_choices,
 	 .help = "STARTTLS, or implicit: from the first octet; required and implicit verify "
 		 "the certificate"},
+	{"pins", SCHEMA_PIN, LIST(config_next_hop, pin, pin_count), .min_items = 1,
+	 .help = "with tls: required or implicit: keys that its certificate may hold, each the "
+		 "base64 of the SHA-256 of its SubjectPublicKeyInfo; name and CA do not count "
+		 "then"},
 	{"priority", SCHEMA_NUMBER, FIELD(config_next_hop, priority), RANGE(0, 1000), .preset = "0",
 	 .help = "the hops of the lowest that work take the mail"},
 	{"weight", SCHEMA_NUMBER, FIELD(config_next_hop, weight), RANGE(1, 1000), .preset = "1",
@@ -86,6 +90,11 @@ const struct schema_row schema_relay_rows[] = {
 	{"pools", SCHEMA_MAP, LIST(config_relay, pool, pool_count), .required = true,
 	 .min_items = 1, .rows = pool_rows, .reloadable = true,
 	 .help = "next hops that can stand in for each other"},
+	{"memory", SCHEMA_SIZE, FIELD(config_relay, memory), RANGE(0, GIB(1024)),
+	 .reloadable = true,
+	 .help = "chunks that hold messages up to 64K from their 250 to their first attempt, so "
+		 "that it reads no disk; sessions come first; default: a quarter of "
+		 "dataplane.memory"},
 	{"resolvers", SCHEMA_ADDRESS, LIST(config_relay, resolver, resolver_count),
 	 .help = "name servers for host; default: those of the machine"},
 	{"routes", SCHEMA_MAP, LIST(config_relay, route, route_count), .rows = route_rows,

@@ -333,6 +333,8 @@ static void hop_settings(const struct config_next_hop *from, unsigned workers, s
 			from->rate.count != 0 ? from->rate.per_us * workers / from->rate.count : 0,
 	};
 	snprintf(h->name, sizeof(h->name), "%s", from->name);
+	h->n_pins = from->pin_count;
+	memcpy(h->pins, from->pin, sizeof(h->pins));
 	if (from->auth.user[0] != '\0') {
 		snprintf(h->user, sizeof(h->user), "%s", from->auth.user);
 		read_password(from->auth.password_file, h->password);
@@ -340,8 +342,10 @@ static void hop_settings(const struct config_next_hop *from, unsigned workers, s
 }
 
 static_assert((int)CONFIG_POOLS <= (int)RELAY_POOLS && (int)CONFIG_ROUTES <= (int)RELAY_ROUTES &&
-		      (int)CONFIG_NEXT_HOPS <= (int)RELAY_HOPS,
-	      "pools, routes and hops fit");
+		      (int)CONFIG_NEXT_HOPS <= (int)RELAY_HOPS &&
+		      sizeof(((struct config_next_hop *)0)->pin) ==
+			      sizeof(((struct relay_hop *)0)->pins),
+	      "pools, routes, hops and pins fit");
 
 /* One hop in the file, as many as it has addresses in the pool. */
 static void add_hop(const struct config_next_hop *from, unsigned workers, struct resolver *resolver,
@@ -384,6 +388,7 @@ void settings_relay(const struct config *c, struct resolver *resolver, struct re
 	r->n_pools = c->relay.pool_count;
 	r->n_routes = c->relay.route_count;
 	r->max_messages = QUEUE_ENTRIES;
+	r->memory = c->relay.memory / c->dataplane.worker_count;
 	snprintf(r->hostname, sizeof(r->hostname), "%s", c->hostname);
 	for (unsigned i = 0; i < r->n_pools; i++) {
 		const struct config_pool *from = &c->relay.pool[i];

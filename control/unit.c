@@ -13,14 +13,26 @@
 
 enum { RECORD_BYTES = 1 << 20, SPOOL_RING = 4096, TIME_WAIT_ENTRIES = 65536, MORE_STREAMS = 256 };
 
-static void accepted(void *arg, const struct spool_found *f)
+static void note_full(int rc)
 {
-	struct unit *u = arg;
-
-	if (relay_add(u->relay, f) < 0)
+	if (rc < 0)
 		log_error("relay",
 			  "no queue entry left: a message waits in the spool until the next "
 			  "start");
+}
+
+static void accepted(void *arg, const struct spool_found *f, const struct spool_request *commit)
+{
+	struct unit *u = arg;
+
+	note_full(relay_accept(u->relay, f, commit));
+}
+
+static void found(void *arg, const struct spool_found *f)
+{
+	struct unit *u = arg;
+
+	note_full(relay_add(u->relay, f));
 }
 
 static unsigned stage_tls(void *arg)
@@ -33,9 +45,16 @@ static unsigned stage_auth(void *arg)
 	return auth_poll(((struct unit *)arg)->auth);
 }
 
+/* What the start found goes to whichever worker comes for it and has room; some stays free for
+ * what is new. */
 static unsigned stage_spool(void *arg)
 {
-	return spool_poll(((struct unit *)arg)->smtp_spool);
+	struct unit *u = arg;
+	unsigned n = spool_poll(u->smtp_spool);
+
+	if (relay_queued(u->relay) < u->most_queued)
+		n += spool_poll_found(u->env->spool, found, u);
+	return n;
 }
 
 static void tcp_choices(const struct config_tcp *from, struct tcp_config *to)
@@ -102,6 +121,7 @@ static int create_mail(struct unit *u)
 		return -ENOMEM;
 	}
 	settings_relay(u->env->config, u->env->resolver, rc);
+	u->most_queued = rc->max_messages / 8 * 7;
 	struct relay_env re = {
 		.shard = shard,
 		.tcp = u->transport.tcp,

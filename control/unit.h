@@ -42,6 +42,7 @@ struct unit {
 	struct records *records; /* NULL: not wanted */
 	struct smtp_worker *smtp;
 	struct relay_worker *relay;
+	unsigned most_queued; /* with more in the relay, nothing that the start found is taken */
 	struct smtp_listener listeners[CONFIG_LISTENERS];
 	const struct unit_env *env;
 	struct limits *limits; /* reload.c: those taken last; NULL: those of the start */

@@ -6,9 +6,9 @@
  */
 #include "smtp/spool/spool.h"
 #include "base/log.h"
+#include "perf/scratch.h"
 #include "smtp/spool/envelope.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,19 +170,6 @@ static double measure(const char *directory, unsigned slots, struct chunk *body,
 	return rate;
 }
 
-static void clean_up(const char *directory)
-{
-	DIR *d = opendir(directory);
-
-	for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-		if (e->d_name[0] != '.')
-			unlinkat(dirfd(d), e->d_name, 0);
-	}
-	if (d != NULL)
-		closedir(d);
-	rmdir(directory);
-}
-
 int main(int argc, char **argv)
 {
 	char own[64] = "/var/tmp/perf-spool-XXXXXX";
@@ -205,7 +192,7 @@ int main(int argc, char **argv)
 	       "%.1f\n",
 	       group / each, 2 * lone / each);
 	if (directory == own)
-		clean_up(own);
+		scratch_remove(own);
 	free(body);
 	return 0;
 }

@@ -84,8 +84,10 @@ struct smtp_env {
 	struct spool_client *spool_client;
 	struct auth_client *auth;
 	struct records *records; /* receptions and rejections; NULL: not wanted */
-	/* A message is durable and has its 250 (or its client has gone): deliver it. */
-	void (*accepted)(void *arg, const struct spool_found *f);
+	/* A message is durable and has its 250 (or its client has gone): deliver it.  commit: what
+	 * the spool was given; its parts may be read during the call. */
+	void (*accepted)(void *arg, const struct spool_found *f,
+			 const struct spool_request *commit);
 	void *accepted_arg;
 };
 struct smtp_worker *smtp_worker_create(const struct smtp_env *env);

@@ -375,7 +375,7 @@ static void tell_accepted(struct transaction *tx)
 		smtp_count(w, smtp_message_bcc_removed);
 	counter_add(&w->counters[smtp_message_bytes], f.content_bytes);
 	counter_add(&w->counters[smtp_recipients], f.recipients);
-	w->env.accepted(w->env.accepted_arg, &f);
+	w->env.accepted(w->env.accepted_arg, &f, &tx->request);
 }
 
 enum smtp_reply transaction_failure(struct smtp_worker *w, int failure)

@@ -214,6 +214,19 @@ void conn_abort(struct conn *c)
 	stream_abort(s);
 }
 
+bool conn_ticket(const struct conn *c, struct tls_ticket *t)
+{
+	SSL_SESSION *x =
+		conn_is_secure(c) && c->tls->ssl != NULL ? SSL_get0_session(c->tls->ssl) : NULL;
+	uint8_t *p = t->session;
+	int n = x != NULL && SSL_SESSION_is_resumable(x) ? i2d_SSL_SESSION(x, NULL) : 0;
+
+	if (n <= 0 || n > TLS_TICKET_BYTES)
+		return false;
+	t->bytes = (size_t)i2d_SSL_SESSION(x, &p);
+	return true;
+}
+
 bool conn_is_secure(const struct conn *c)
 {
 	return c->tls != NULL && !c->securing;

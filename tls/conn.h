@@ -47,6 +47,7 @@ struct conn {
 	enum stream_end stream_end;
 	bool securing; /* handshake under way */
 	bool tls_eof;  /* close_notify received */
+	bool unpinned; /* client, CONN_END_TLS: none of the pins is the certificate's */
 };
 
 /* The stream events every listener and client of a protocol over conn uses; the stream's user
@@ -58,11 +59,29 @@ void conn_stream_closed(struct stream *s, void *user, enum stream_end why);
 void conn_init(struct conn *c, struct tls_worker *w, struct stream *s,
 	       const struct conn_events *events);
 
+enum { TLS_PIN_BYTES = 32 };
+
 struct conn_tls {
 	bool client;      /* role */
 	const char *name; /* client: SNI, and what verification asks for */
 	bool verify;      /* client: the certificate must verify */
+	/* client, verify: SHA-256 of the SubjectPublicKeyInfo, copied.  The certificate must hold
+	 * one of these keys, and nothing else is asked of it, as with DANE-EE (RFC 7671 section
+	 * 5.1); NULL: name and trust anchors count. */
+	const uint8_t (*pins)[TLS_PIN_BYTES];
+	unsigned n_pins;
+	/* client: a session to resume, as conn_ticket() gave it; NULL: none.  The caller's, until
+	 * the handshake has ended. */
+	const struct tls_ticket *ticket;
 };
+enum { TLS_TICKET_BYTES = 4096 };
+struct tls_ticket {
+	size_t bytes;
+	uint8_t session[TLS_TICKET_BYTES]; /* DER form of OpenSSL's session: a secret */
+};
+/* Client role, after the handshake (TLS 1.3: after a first read): what the server gave for resuming
+ * the session.  false: nothing, or the records are no longer OpenSSL's. */
+bool conn_ticket(const struct conn *c, struct tls_ticket *t);
 /* Whether there is memory for TLS now; false is counted. */
 bool conn_may_secure(const struct conn *c);
 /* Whether the client's network has spent its budget of handshakes; counted. */

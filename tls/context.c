@@ -117,8 +117,9 @@ SSL_CTX *context_client(struct tls_thread *t, const char *ca_file, char *error, 
 			     "check the OpenSSL installation");
 		return NULL;
 	}
-	if (ca_file != NULL ? SSL_CTX_load_verify_file(x, ca_file) == 1
-			    : SSL_CTX_set_default_verify_paths(x) == 1)
+	if ((ca_file != NULL ? SSL_CTX_load_verify_file(x, ca_file) == 1
+			     : SSL_CTX_set_default_verify_paths(x) == 1) &&
+	    SSL_CTX_dane_enable(x) == 1) /* pins.c */
 		return x;
 	context_fail(error, error_bytes, "cannot load the trust anchors",
 		     ca_file != NULL ? ca_file : "of the system",
@@ -486,6 +487,8 @@ static int load_all(struct context_set *s, const struct tls_config *c, struct cr
 			return -EINVAL;
 	if (s->directory != NULL)
 		add_directory(s, r, before);
+	if (s->n_credentials == 0 && c->client_only)
+		return 0;
 	if (s->n_credentials == 0) {
 		snprintf(error, error_bytes, "tls.certificates: there is none");
 		return -EINVAL;

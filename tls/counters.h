@@ -11,6 +11,7 @@
 	X(tls, handshakes_failed, "handshakes", "server handshakes that failed")                 \
 	X(tls, client_handshakes, "handshakes", "handshakes with next hops completed")           \
 	X(tls, client_failed, "handshakes", "handshakes with next hops that failed")             \
+	X(tls, client_unpinned, "handshakes", "of these, a certificate whose key is not pinned") \
 	X(tls, jobs, "jobs", "handshake steps sent to a handshake thread")                       \
 	X(tls, queue_full, "sessions", "sessions dropped: the handshake queue was full")         \
 	X(tls, no_memory, "sessions", "sessions dropped: no chunk or no TLS object")             \

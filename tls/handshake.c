@@ -49,6 +49,7 @@ static void session_drop_secrets(struct tls_session *s)
 {
 	takeover_drop(s);
 	native_drop(s);
+	pins_drop(s);
 	session_drop_facts(s);
 }
 
@@ -300,9 +301,16 @@ static struct tls_session *session_create(struct conn *c, const struct conn_tls 
 	s->conn = c;
 	s->job = how->client ? JOB_CONNECT : JOB_ACCEPT;
 	s->verify = how->verify;
-	if (how->client)
+	if (how->client) {
+		s->ticket = how->ticket;
 		s->thread = w->next_thread++ % w->tls->n_threads;
+	}
 	if (how->name != NULL && (s->server_name = strdup(how->name)) == NULL) {
+		slab_free(w->sessions, h);
+		return NULL;
+	}
+	if (how->n_pins > 0 && !pins_keep(s, how)) {
+		session_drop_facts(s);
 		slab_free(w->sessions, h);
 		return NULL;
 	}
@@ -509,6 +517,7 @@ static void handshake_failed(struct tls_session *s)
 	flush_out(s);
 	c->stream = NULL;
 	c->tls = NULL;
+	c->unpinned = s->unpinned;
 	session_dispose(s);
 	stream_close(stream);
 	c->events->ended(c, CONN_END_TLS);
@@ -551,6 +560,7 @@ void session_count_notes(struct tls_session *s)
 		{NOTE_NAME_READ, tls_names_read},
 		{NOTE_SIGNED, tls_signatures},
 		{NOTE_SIGNER_FAILED, tls_signer_failed},
+		{NOTE_UNPINNED, tls_client_unpinned},
 		{NOTE_OCSP_EXPIRED, tls_ocsp_expired},
 		{NOTE_CERTIFICATE_BAD, tls_client_certificates_bad},
 		{NOTE_KEY_UPDATES, tls_key_update_floods},

@@ -40,6 +40,7 @@ enum note {
 	NOTE_NAME_READ = 1 << 11,
 	NOTE_SIGNED = 1 << 12,
 	NOTE_SIGNER_FAILED = 1 << 13,
+	NOTE_UNPINNED = 1 << 14,
 	/* these end the session */
 	NOTE_KEY_UPDATES = 1 << 7,
 	NOTE_RENEGOTIATION = 1 << 8,
@@ -81,17 +82,27 @@ struct tls_session {
 	struct takeover *takeover;    /* NULL: the records stay with OpenSSL */
 	struct context_set *contexts; /* server: whose contexts ssl uses */
 	const char *failure;          /* why, for the log */
-	struct list queued, aged;     /* schedule.c, while waiting */
-	uint64_t since_us;            /* waiting */
-	uint64_t cpu_ns;              /* of its steps */
-	uint32_t gathered;            /* bytes received */
-	uint32_t whole;               /* end of the last whole record in `in` */
-	uint32_t tried;               /* up to there no whole ClientHello */
+	union {
+		struct {
+			struct list queued, aged; /* schedule.c, while waiting */
+		};
+		struct {                                 /* client */
+			const struct tls_ticket *ticket; /* to be resumed */
+			struct pins *pins;               /* until the SSL object has them */
+		};
+	};
+	uint64_t since_us; /* waiting */
+	uint64_t cpu_ns;   /* of its steps */
+	uint32_t gathered; /* bytes received */
+	uint32_t whole;    /* end of the last whole record in `in` */
+	uint32_t tried;    /* up to there no whole ClientHello */
 	uint16_t source;
 	uint8_t line, kind; /* enum schedule_line, tls_kind */
 	bool hello_seen;    /* server: the whole ClientHello has come */
 	bool waiting;       /* in worker->schedule */
 	bool first_step;    /* in flight with the first step */
+	bool pinned;        /* client: pins count, not name and trust anchors */
+	bool unpinned;      /* none of them is the certificate's */
 };
 
 /* The server contexts that one thread uses under one configuration; fixed once built. */
@@ -281,6 +292,13 @@ size_t native_write(struct conn *c, const uint8_t *data, size_t n);
 bool native_flush(struct tls_session *s);
 void native_close(struct conn *c);
 void native_drop(struct tls_session *s);
+
+/* pins.c: keeps a copy of the pins; false: no memory */
+bool pins_keep(struct tls_session *s, const struct conn_tls *how);
+/* Makes them what s->ssl verifies; on the handshake thread. */
+bool pins_use(struct tls_session *s);
+/* At any end, on any thread. */
+void pins_drop(struct tls_session *s);
 
 /* guard.c: watches what a peer makes OpenSSL do */
 void guard_install(SSL *ssl, struct tls_session *s);

@@ -18,6 +18,16 @@ enum { IDLE_NAP_US = 500, SIGNING_NAP_US = 50 };
 
 COUNTER_TABLE(tls, TLS_COUNTERS)
 
+static bool resume(struct tls_thread *t, struct tls_session *s)
+{
+	const uint8_t *p = s->ticket->session;
+	SSL_SESSION *x = d2i_SSL_SESSION(NULL, &p, (long)s->ticket->bytes);
+	bool good = x != NULL && SSL_set_session(s->ssl, x) == 1;
+
+	SSL_SESSION_free(x);
+	return good;
+}
+
 static bool session_begin(struct tls_thread *t, struct tls_session *s)
 {
 	BIO *b = BIO_new(t->tls->bio);
@@ -44,8 +54,12 @@ static bool session_begin(struct tls_thread *t, struct tls_session *s)
 		return true;
 	}
 	SSL_set_connect_state(s->ssl);
+	if (s->ticket != NULL && !resume(t, s))
+		return false;
 	if (s->server_name != NULL && s->server_name[0] != '\0')
 		SSL_set_tlsext_host_name(s->ssl, s->server_name);
+	if (s->pinned)
+		return pins_use(s);
 	if (s->verify) {
 		/* an empty name would turn the check of names off */
 		if (s->server_name == NULL || s->server_name[0] == '\0')
@@ -63,7 +77,11 @@ static void note_failure(struct tls_session *s)
 	long verify = SSL_get_verify_result(s->ssl);
 
 	s->notes |= session_flood_note(e);
-	if (s->job == JOB_CONNECT && s->verify && verify != X509_V_OK)
+	s->unpinned = s->pinned && verify == X509_V_ERR_DANE_NO_MATCH;
+	if (s->unpinned) {
+		s->notes |= NOTE_UNPINNED;
+		s->failure = "its key is not pinned";
+	} else if (s->job == JOB_CONNECT && s->verify && verify != X509_V_OK)
 		s->failure = X509_verify_cert_error_string(verify);
 	else
 		s->failure = e != 0 ? ERR_reason_error_string(e) : "peer closed";
@@ -236,7 +254,11 @@ static int thread_open(struct tls *t, unsigned index, const struct tls_config *c
 			return -ENOMEM;
 	}
 	h->client = context_client(h, c->ca_file, error, error_bytes);
-	return h->client != NULL ? 0 : -EINVAL;
+	if (h->client == NULL)
+		return -EINVAL;
+	if (c->client_1_2 && SSL_CTX_set_max_proto_version(h->client, TLS1_2_VERSION) != 1)
+		return -ENOMEM;
+	return 0;
 }
 
 int tls_open(struct tls **out, const struct tls_config *c, char *error, size_t error_bytes)

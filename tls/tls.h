@@ -63,6 +63,8 @@ struct tls_config {
 	uint32_t max_sessions; /* TLS objects, all workers */
 	bool native_records;   /* after the handshake they are ours (native.c), not OpenSSL's */
 	bool channel_bindings; /* take them at the end of each handshake: 3 us and 100 octets */
+	bool client_only;      /* nobody is served, so there may be no certificate */
+	bool client_1_2;       /* client role: TLS 1.2 at most */
 };
 
 /* Before the first use of OpenSSL in the process: its memory becomes countable. */

@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "smtp/auth": [],
     "smtp": ["tls/conn.h", "tls/tls.h", "dataplane/tcp/stream.h", "smtp/spool", "smtp/auth"],
     "smtp/relay": ["tls/conn.h", "tls/tls.h", "dataplane/tcp/stream.h", "smtp/spool"],
-    "control/cli": ["control", "smtp/auth", "tls/ticket_file.h"],
+    "control/cli": ["control", "smtp/auth", "smtp/spool", "tls/ticket_file.h"],
     "control": ["dataplane", "tls", "smtp", "control"],
 }
 # system headers that only these folders may use

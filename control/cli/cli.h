@@ -72,6 +72,11 @@ int cli_queue_bounce(const struct cli *c);
 int cli_queue_delete(const struct cli *c);
 int cli_queue_route(const struct cli *c);
 
+/* spool.c: a spool directory itself, argument or configuration */
+int cli_spool_check(const struct cli *c);
+int cli_spool_dump(const struct cli *c);
+int cli_spool_repair(const struct cli *c);
+
 int cli_follow_session(const struct cli *c);
 int cli_follow_user(const struct cli *c);
 int cli_follow_address(const struct cli *c);

@@ -173,9 +173,11 @@ unsigned net_transmit(void *net_worker)
 	unsigned work = 0;
 
 	for (unsigned i = 0; i < w->net->n_ports; i++) {
-		work += w->n_tx[i];
-		if (w->n_tx[i] > 0)
+		unsigned waiting = w->n_tx[i];
+		if (waiting > 0)
 			port_flush(w, i);
+		/* a full port is no work: its peer may need the core to empty it */
+		work += waiting - w->n_tx[i];
 	}
 	return work;
 }

@@ -279,6 +279,8 @@ static bool secure(struct client *c)
 		.client = true,
 		.name = c->hop->config.name,
 		.verify = hop_verified(c->hop),
+		.pins = (const uint8_t(*)[TLS_PIN_BYTES])c->hop->config.pins,
+		.n_pins = hop_verified(c->hop) ? c->hop->config.n_pins : 0,
 	};
 
 	if (!conn_secure(&c->conn, &how)) {
@@ -517,7 +519,9 @@ static void on_secured(struct conn *conn)
 static void on_ended(struct conn *conn, enum conn_end why)
 {
 	struct client *c = client_of(conn);
-	const char *text = why == CONN_END_STREAM ? stream_ends[conn->stream_end] : "TLS failed";
+	const char *text = why == CONN_END_STREAM ? stream_ends[conn->stream_end]
+			   : conn->unpinned ? "TLS failed: the key of its certificate is not pinned"
+					    : "TLS failed";
 
 	if (c->state == CLIENT_QUIT || c->state == CLIENT_IDLE)
 		client_close(c, false);

@@ -1,6 +1,7 @@
 /*
- * content.c - a message's content from the spool to the wire: read ahead in bounded pieces,
- * dots doubled anew (RFC 5321 section 4.5.2), exactly one CR LF . CR LF at the end.
+ * content.c - a message's content to the wire, from memory (memory.h) or from the spool, read ahead
+ * in bounded pieces: dots doubled anew (RFC 5321 section 4.5.2), exactly one CR LF . CR LF at the
+ * end.
  */
 #include "smtp/relay/internal.h"
 
@@ -83,6 +84,8 @@ static bool read_ahead(struct client *c)
 {
 	uint64_t all = c->delivery->message->content_bytes;
 
+	if (c->delivery->copy != NULL)
+		return true;
 	for (unsigned i = 0; i < PIECES && c->read_offset < all; i++) {
 		if (c->pieces[i] == NULL && !read_next(c, &c->pieces[i]))
 			return i > 0;
@@ -90,21 +93,20 @@ static bool read_ahead(struct client *c)
 	return true;
 }
 
-/* Copies from the piece into the output, dots doubled but for BDAT; until either is used up. */
-static void stuff(struct client *c, struct chunk *from, struct chunk *to)
+/* Octets into the output, dots doubled but for BDAT, until either is used up; those taken. */
+static size_t stuff(struct client *c, const uint8_t *from, size_t bytes, struct chunk *to)
 {
+	size_t taken = 0;
+
 	if (c->chunked) {
-		size_t n = from->end - from->start, room = to->size - to->end;
-		n = n < room ? n : room;
-		memcpy(to->data + to->end, from->data + from->start, n);
-		to->end += (uint32_t)n;
-		from->start += (uint32_t)n;
-		c->written_offset += n;
-		return;
+		size_t room = to->size - to->end;
+		taken = bytes < room ? bytes : room;
+		memcpy(to->data + to->end, from, taken);
+		to->end += (uint32_t)taken;
 	}
-	while (from->start < from->end && to->size - to->end >= 2) {
-		const uint8_t *p = from->data + from->start;
-		size_t n = from->end - from->start, room = to->size - to->end - 1;
+	while (!c->chunked && taken < bytes && to->size - to->end >= 2) {
+		const uint8_t *p = from + taken;
+		size_t n = bytes - taken, room = to->size - to->end - 1;
 
 		if (c->line_start && *p == '.')
 			to->data[to->end++] = '.';
@@ -115,10 +117,40 @@ static void stuff(struct client *c, struct chunk *from, struct chunk *to)
 			n = (size_t)(lf - p) + 1;
 		memcpy(to->data + to->end, p, n);
 		to->end += (uint32_t)n;
-		from->start += (uint32_t)n;
-		c->written_offset += n;
+		taken += n;
 		c->line_start = lf != NULL;
 	}
+	c->written_offset += taken;
+	return taken;
+}
+
+/* What comes next of the content, in memory or read by the spool; 0: nothing now. */
+static size_t front(const struct client *c, const uint8_t **p)
+{
+	const struct piece *piece = c->pieces[0];
+
+	if (c->delivery->copy != NULL)
+		return memory_content(c->delivery->copy, c->written_offset, p);
+	if (piece == NULL || !piece->full)
+		return 0;
+	*p = piece->chunk->data + piece->chunk->start;
+	return piece->chunk->end - piece->chunk->start;
+}
+
+/* Some of the front has gone out. */
+static void advance(struct client *c, size_t n)
+{
+	struct piece *piece = c->pieces[0];
+
+	if (piece == NULL)
+		return;
+	piece->chunk->start += (uint32_t)n;
+	if (piece->chunk->start < piece->chunk->end)
+		return;
+	piece_free(piece);
+	memmove(&c->pieces[0], &c->pieces[1], (PIECES - 1) * sizeof(c->pieces[0]));
+	c->pieces[PIECES - 1] = NULL;
+	client_arm(c, BLOCK_US);
 }
 
 static void end_of_data(struct client *c)
@@ -135,14 +167,16 @@ static void end_of_data(struct client *c)
 
 void content_pump(struct client *c)
 {
-	for (;;) {
-		struct piece *front = c->pieces[0];
+	const uint8_t *p = NULL;
+	size_t n;
 
+	/* without its command the content would be taken for commands */
+	if (c->mute)
+		return;
+	for (;;) {
 		if (c->out != NULL && c->out->size - c->out->end < 16 && !client_flush(c))
 			return;
-		if (front == NULL)
-			break;
-		if (!front->full)
+		if ((n = front(c, &p)) == 0)
 			break;
 		if (c->out == NULL)
 			c->out = chunk_alloc(c->worker->shard->chunks, CHUNK_16K, true);
@@ -150,13 +184,7 @@ void content_pump(struct client *c)
 			client_failed(c, "out of memory");
 			return;
 		}
-		stuff(c, front->chunk, c->out);
-		if (front->chunk->start == front->chunk->end) {
-			piece_free(front);
-			memmove(&c->pieces[0], &c->pieces[1], (PIECES - 1) * sizeof(c->pieces[0]));
-			c->pieces[PIECES - 1] = NULL;
-			client_arm(c, BLOCK_US);
-		}
+		advance(c, stuff(c, p, n, c->out));
 		if (!read_ahead(c)) {
 			client_failed(c, "out of memory");
 			return;
@@ -179,6 +207,8 @@ void content_begin_transfer(struct client *c)
 	client_arm(c, BLOCK_US);
 	if (!read_ahead(c))
 		client_failed(c, "out of memory");
+	else if (c->delivery->copy != NULL)
+		content_pump(c);
 }
 
 void content_forget(struct client *c)

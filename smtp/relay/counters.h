@@ -33,6 +33,11 @@
 	X(relay, timeouts, "connections", "next hops that did not answer in time")                 \
 	X(relay, bad_replies, "connections", "connections dropped: malformed or endless reply")    \
 	X(relay, injected, "connections", "connections dropped: octets behind a STARTTLS reply")   \
+	X(relay, memory_hits, "attempts", "attempts whose message was still in memory")            \
+	X(relay, memory_misses, "attempts", "attempts whose message was read from the spool")      \
+	X(relay, memory_evictions, "messages",                                                     \
+	  "messages that lost their place in memory before an attempt: budget, or chunks short")   \
+	X(relay, memory_bytes, "bytes", "chunks that hold messages for their first attempt")       \
 	X(relay, spool_errors, "requests", "spool requests of the relay that failed")              \
 	X(relay, stuck, "messages", "messages found waiting for nothing, or for the spool too long")
 

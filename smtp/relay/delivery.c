@@ -11,6 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void give_back(struct delivery *d)
+{
+	if (d->copy != NULL)
+		memory_give_back(d->worker->memory, d->copy);
+	d->copy = NULL;
+}
+
 void delivery_free(struct delivery *d)
 {
 	struct relay_worker *w = d->worker;
@@ -24,6 +31,8 @@ void delivery_free(struct delivery *d)
 	w->ending -= d->due;
 
 	timer_cancel(w->shard->timers, &d->timer);
+	list_del(&d->loaded);
+	give_back(d);
 	chunk_free_list(p, d->envelope);
 	chunk_free_list(p, d->report);
 	chunk_free_list(p, d->report_envelope);
@@ -94,14 +103,13 @@ static void carry_out(struct delivery *d)
 		conclude(&d->timer);
 }
 
-static void envelope_loaded(struct spool_request *r)
+/* The envelope is there. */
+static void loaded(struct delivery *d, bool good)
 {
-	struct delivery *d = answered(r);
 	struct relay_worker *w = d->worker;
 	struct message *m = d->message;
 
-	d->envelope->end = (uint32_t)r->read_bytes;
-	if (r->verdict < 0 || envelope_decode(d->envelope->data, d->envelope->end, &d->e) < 0 ||
+	if (!good || envelope_decode(d->envelope->data, d->envelope->end, &d->e) < 0 ||
 	    d->e.recipients != m->recipients) {
 		relay_count(w, relay_spool_errors);
 		delivery_drop(d, "the spool cannot read the envelope");
@@ -143,6 +151,26 @@ static void envelope_loaded(struct spool_request *r)
 	}
 }
 
+static void envelope_loaded(struct spool_request *r)
+{
+	struct delivery *d = answered(r);
+
+	d->envelope->end = (uint32_t)r->read_bytes;
+	loaded(d, r->verdict == 0);
+}
+
+unsigned deliveries_loaded(struct relay_worker *w)
+{
+	struct list *l;
+	unsigned n = 0;
+
+	while ((l = list_pop_front(&w->loaded)) != NULL) {
+		loaded(container_of(l, struct delivery, loaded), true);
+		n++;
+	}
+	return n;
+}
+
 static struct delivery *begin(struct message *m, struct client *c)
 {
 	struct relay_worker *w = worker_of(m);
@@ -161,6 +189,8 @@ static struct delivery *begin(struct message *m, struct client *c)
 	*d = (struct delivery){.worker = w, .message = m, .client = c, .handle = h};
 	timer_init(&d->timer, NULL);
 	m->delivery = d;
+	list_init(&d->loaded);
+	d->copy = memory_take(w->memory, m->id);
 	if (c != NULL)
 		c->delivery = d;
 	d->envelope = chunk_alloc(w->shard->chunks, size, true);
@@ -178,7 +208,9 @@ static struct delivery *begin(struct message *m, struct client *c)
 
 static void load_envelope(struct delivery *d)
 {
-	if (d->envelope == NULL || ask(d) < 0)
+	if (d->envelope != NULL && d->copy != NULL && memory_envelope(d->copy, d->envelope))
+		list_push_back(&d->worker->loaded, &d->loaded);
+	else if (d->envelope == NULL || ask(d) < 0)
 		delivery_drop(d, "out of memory");
 }
 
@@ -191,6 +223,8 @@ void delivery_begin(struct message *m, struct client *c)
 	m->attempts += m->attempts < ATTEMPTS_MOST;
 	d->expired = d->due = c == NULL;
 	worker_of(m)->ending += d->due;
+	if (c != NULL)
+		relay_count(worker_of(m), d->copy != NULL ? relay_memory_hits : relay_memory_misses);
 	load_envelope(d);
 }
 
@@ -431,7 +465,7 @@ static void reported(struct spool_request *r)
 	relay_count(w, relay_reports);
 	d->reported = true;
 	d->spool_failures = 0;
-	relay_add(w, &f);
+	relay_accept(w, &f, r);
 	finish(d);
 }
 
@@ -539,6 +573,10 @@ static bool any_failed(const struct delivery *d)
 void delivery_end(struct delivery *d)
 {
 	d->attempt.ended_us = d->worker->shard->now_us;
+	/* sent, or put off; the entries of other pools may still want it */
+	give_back(d);
+	if (split_of(d->message) == NULL)
+		memory_forget(d->worker->memory, d->message->id);
 	log_outcome(d);
 	if (any_failed(d) && d->e.reverse_path.bytes == 0)
 		relay_count(d->worker, relay_reports_suppressed);

@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "base/timer.h"
 #include "smtp/relay/manage.h"
+#include "smtp/relay/memory.h"
 #include "smtp/relay/relay.h"
 #include "smtp/relay/reply_parser.h"
 #include "smtp/spool/envelope.h"
@@ -110,6 +111,8 @@ struct delivery {
 	struct message *message;
 	struct client *client; /* NULL: none, or gone */
 	handle_t handle;
+	struct list loaded; /* in worker->loaded, or nowhere */
+	struct copy *copy;  /* NULL: the content comes from the spool */
 	struct chunk *envelope;
 	struct envelope e;
 	struct recipient *recipients;
@@ -260,6 +263,8 @@ struct relay_worker {
 	struct list due;       /* messages */
 	unsigned ending;       /* deliveries of those */
 	struct list retired;   /* hops that are still in use */
+	struct memory *memory; /* messages before their first attempt */
+	struct list loaded;    /* deliveries whose envelope came from there */
 	struct list changes;   /* an operator's, on their way into the spool */
 	uint16_t hop_numbers;  /* the last one given out */
 	struct slab *messages, *deliveries;
@@ -304,7 +309,7 @@ static inline bool hop_offers(const struct client *c, enum hop_offer e)
 	return (c->offers & 1u << e) != 0;
 }
 
-/* Its certificate proves its name. */
+/* Its certificate proves its name, or has a key that is pinned. */
 static inline bool hop_verified(const struct hop *h)
 {
 	return h->config.tls == RELAY_TLS_REQUIRED || h->config.tls == RELAY_TLS_IMPLICIT;
@@ -403,6 +408,8 @@ void delivery_ordered(struct message *m, struct relay_order *o, unsigned target)
 void delivery_free(struct delivery *d);
 /* Nothing would ever end it: no request, no timer, no connection. */
 void delivery_adrift(struct delivery *d);
+/* Goes on with those whose envelope came from memory; the number. */
+unsigned deliveries_loaded(struct relay_worker *w);
 /* The connection has gone, or the attempt is over: dispositions follow from the recipients. */
 void delivery_end(struct delivery *d);
 /* Sets every recipient in state from to the outcome that the reply code means. */

@@ -68,10 +68,18 @@ static struct hop *hop_create(struct relay_worker *w, const struct relay_hop *co
 	return h;
 }
 
+static bool same_pins(const struct relay_hop *a, const struct relay_hop *b)
+{
+	return a->n_pins == b->n_pins &&
+	       memcmp(a->pins, b->pins, a->n_pins * sizeof(a->pins[0])) == 0;
+}
+
+/* With other pins it is another hop: what a pin taken away had let in ends. */
 static bool same_hop(const struct relay_hop *a, const struct relay_hop *b)
 {
 	return addr_equal(&a->address, &b->address) && a->port == b->port && a->tls == b->tls &&
-	       a->lmtp == b->lmtp && strcmp(a->name, b->name) == 0 && strcmp(a->user, b->user) == 0;
+	       a->lmtp == b->lmtp && same_pins(a, b) && strcmp(a->name, b->name) == 0 &&
+	       strcmp(a->user, b->user) == 0;
 }
 
 static struct hop *hop_of(const struct pool *p, const struct relay_hop *config)

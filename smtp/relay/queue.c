@@ -290,6 +290,7 @@ void message_defer(struct message *m, const char *why, uint64_t us)
 {
 	struct relay_worker *w = worker_of(m);
 
+	memory_forget(w->memory, m->id);
 	error_drop(w->errors, m->error);
 	m->error = error_take(w->errors, why);
 	be_due(m, w->shard->now_us + us);
@@ -307,6 +308,8 @@ void message_free(struct message *m)
 	if (m->state == MESSAGE_READY || m->state == MESSAGE_DUE)
 		list_del(&m->link);
 	error_drop(w->errors, m->error);
+	if (split_of(m) == NULL || split_of(m)->entries == 1)
+		memory_forget(w->memory, m->id);
 	split_leave(m);
 	free(m->more);
 	slab_free(w->messages, slab_dense_handle(m));
@@ -398,6 +401,17 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 	return 0;
 }
 
+int relay_accept(struct relay_worker *w, const struct spool_found *f,
+		 const struct spool_request *commit)
+{
+	int rc = relay_add(w, f);
+
+	/* one that is not tried yet would only be in the way */
+	if (rc == 0 && us_until(w, f->retry_at_s) == 0)
+		memory_keep(w->memory, commit);
+	return rc;
+}
+
 int relay_submit(struct relay_worker *w, struct spool_request *r)
 {
 	int rc = spool_submit(w->env.spool_client, r);
@@ -427,10 +441,12 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	list_init(&w->due);
 	list_init(&w->retired);
 	list_init(&w->changes);
+	list_init(&w->loaded);
+	w->memory = memory_create(w->shard->chunks, c->memory, w->counters);
 	w->messages = slab_create_dense(sizeof(struct message), c->max_messages, w);
 	w->errors = errors_create();
 	w->deliveries = slab_create(sizeof(struct delivery), DELIVERIES);
-	if (w->messages == NULL || w->errors == NULL || w->deliveries == NULL ||
+	if (w->memory == NULL || w->messages == NULL || w->errors == NULL || w->deliveries == NULL ||
 	    pools_update(w, c) < 0) {
 		relay_worker_destroy(w);
 		return NULL;
@@ -440,6 +456,7 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 
 void relay_worker_configure(struct relay_worker *w, const struct relay_config *c)
 {
+	memory_limit(w->memory, c->memory);
 	if (pools_update(w, c) < 0)
 		log_error("relay", "no memory for the new pools: the old ones stay");
 }
@@ -478,6 +495,8 @@ void relay_worker_destroy(struct relay_worker *w)
 		if (d == NULL)
 			continue;
 		timer_cancel(w->shard->timers, &d->timer);
+		if (d->copy != NULL)
+			memory_give_back(w->memory, d->copy);
 		free(d->recipients);
 		free(d->dispositions);
 	}
@@ -487,6 +506,7 @@ void relay_worker_destroy(struct relay_worker *w)
 			message_free(m);
 	}
 	pools_free(w);
+	memory_destroy(w->memory);
 	slab_destroy(w->messages);
 	slab_destroy(w->deliveries);
 	errors_destroy(w->errors);
@@ -496,10 +516,10 @@ void relay_worker_destroy(struct relay_worker *w)
 unsigned relay_poll(void *relay_worker)
 {
 	struct relay_worker *w = relay_worker;
-	unsigned work = spool_poll(w->env.spool_client);
+	unsigned work = spool_poll(w->env.spool_client) + memory_relieve(w->memory);
 
 	if (w->draining)
-		return work;
+		return work + deliveries_loaded(w);
 	queue_watch(w);
 	if (!list_empty(&w->due))
 		due_dispatch(w);
@@ -509,7 +529,7 @@ unsigned relay_poll(void *relay_worker)
 		if (w->pools[i]->ready.n > 0)
 			pool_dispatch(w, w->pools[i]);
 	}
-	return work;
+	return work + deliveries_loaded(w);
 }
 
 static void end_client(struct client *c)
@@ -523,6 +543,7 @@ static void end_client(struct client *c)
 void relay_drain(struct relay_worker *w)
 {
 	w->draining = true;
+	memory_limit(w->memory, 0);
 	each_client(w, end_client);
 }
 

@@ -1,8 +1,8 @@
 /*
  * relay.h - delivery of committed messages to the configured next hops, on the worker.
  *
- * Flows in: messages, as the spool found or accepted them (relay_add); replies of next hops.
- * A message whose recipients go to several pools becomes a queue entry a pool (route.c).
+ * Flows in: messages, as the spool found or accepted them (relay_add, relay_accept); replies of
+ * next hops. A message whose recipients go to several pools becomes a queue entry a pool (route.c).
  * Flows out: SMTP over the client role of the same TCP stack; dispositions into the spool.
  * A message is removed only after the next hop's 250 has been recorded by the spool.
  *
@@ -20,6 +20,7 @@
 #include "dataplane/tcp/stream.h"
 #include "smtp/relay/counters.h"
 #include "smtp/spool/spool.h"
+#include "tls/conn.h"
 #include "tls/tls.h"
 
 #include <stdbool.h>
@@ -34,6 +35,7 @@ enum {
 	RELAY_ROUTES = 64,
 	RELAY_NAME = 256,
 	RELAY_PASSWORD = 256,
+	RELAY_PINS = 8,
 };
 
 /* REQUIRED and IMPLICIT verify the hop's certificate. */
@@ -49,6 +51,10 @@ struct relay_hop {
 	uint16_t port;
 	char name[RELAY_NAME]; /* SNI and the name to verify; empty: the address */
 	enum relay_tls tls;
+	/* REQUIRED, IMPLICIT: the keys that its certificate may hold (conn.h); none: its name and
+	 * the trust anchors count */
+	uint8_t pins[RELAY_PINS][TLS_PIN_BYTES];
+	unsigned n_pins;
 	bool lmtp;         /* RFC 2033: LHLO, and a reply a recipient after the content */
 	unsigned priority; /* the lowest that works takes the messages */
 	unsigned weight;   /* share among the hops of a priority; 0 counts as 1 */
@@ -80,6 +86,7 @@ struct relay_config {
 	struct relay_route routes[RELAY_ROUTES];
 	unsigned n_routes;     /* what none matches goes to the first pool */
 	uint32_t max_messages; /* queue entries of this worker */
+	size_t memory;         /* octets for messages kept until their first attempt (memory.h) */
 };
 
 struct relay_env {
@@ -101,6 +108,10 @@ void relay_worker_configure(struct relay_worker *w, const struct relay_config *c
 void relay_worker_destroy(struct relay_worker *w);
 /* 0, or -ENOMEM: too many entries; the message stays in the spool until the next start. */
 int relay_add(struct relay_worker *w, const struct spool_found *f);
+/* The same for a message just committed: while there is memory its first attempt needs no read.
+ * The parts of the request are only read, during the call. */
+int relay_accept(struct relay_worker *w, const struct spool_found *f,
+		 const struct spool_request *commit);
 /* Stage: spool verdicts, then deliveries that can begin. */
 unsigned relay_poll(void *relay_worker);
 /* Begins nothing new; deliveries under way end.  relay_idle(): nothing is under way and the

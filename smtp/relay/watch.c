@@ -32,6 +32,9 @@ static void watch_delivery(struct message *m, struct delivery *d)
 	struct relay_worker *w = worker_of(m);
 	uint64_t now = w->shard->now_us;
 
+	/* its envelope came from memory: it goes on this turn */
+	if (!list_empty(&d->loaded))
+		return;
 	if (d->asked) {
 		/* its memory is the spool's, and it may hold an outcome: nothing but to wait */
 		if (!d->stuck && now - d->asked_us > SPOOL_US) {

@@ -161,6 +161,9 @@ static void find_room(struct spool *sp, uint64_t now_us)
 		sp->pressed = true;
 		refuse_commits(sp, -ENOSPC);
 	}
+	/* ids may have come too far for its header */
+	if (sp->active != NULL && atomic_load(&sp->next_id) - sp->active->id_floor >= SEGMENT_IDS)
+		segment_seal(sp, now_us);
 	uint64_t bytes = remaining_bytes(b);
 	if (sp->active != NULL &&
 	    sp->active->end + bytes <= sp->active->bytes - segment_reserve(sp->active))
@@ -377,6 +380,7 @@ unsigned spool_commit_step(struct spool *sp, uint64_t now_us)
 	struct spool_batch *b = sp->batch;
 	unsigned taken = gather(sp), work = taken;
 
+	work += recovery_take(sp);
 	if (atomic_load(&sp->stop_committer))
 		compaction_stop(sp);
 	work += compaction_fill(sp);
@@ -394,6 +398,8 @@ unsigned spool_commit_step(struct spool *sp, uint64_t now_us)
 		spool_count(sp, spool_batch_requests, taken);
 	}
 	bool due = now_us - sp->swept_us >= (sp->pressed ? SWEEP_PRESSED_US : SWEEP_EVERY_US);
+	if (!recovery_is_taken(sp))
+		return work;
 	if (sp->sweep_wanted || due)
 		sweep(sp);
 	if (due && !atomic_load(&sp->stop_committer)) {

@@ -77,16 +77,16 @@ struct spool_entry *index_find(const struct spool_index *x, uint64_t id)
 	return e;
 }
 
-static void grow(struct spool_index *x)
+void index_widen(struct spool_index *x, struct spool_index *wider)
 {
-	struct spool_index wider = {.buckets = x->buckets * 2};
-
-	wider.bucket = calloc(wider.buckets, sizeof(*wider.bucket));
-	if (wider.bucket == NULL)
+	if (wider->buckets <= x->buckets) {
+		free(wider->bucket);
+		wider->bucket = NULL;
 		return;
+	}
 	for (size_t i = 0; i < x->buckets; i++) {
 		for (struct spool_entry *e = x->bucket[i], *next; e != NULL; e = next) {
-			struct spool_entry **to = &wider.bucket[slot_of(&wider, e->id)];
+			struct spool_entry **to = &wider->bucket[slot_of(wider, e->id)];
 
 			next = e->next;
 			e->next = *to;
@@ -94,8 +94,18 @@ static void grow(struct spool_index *x)
 		}
 	}
 	free(x->bucket);
-	x->bucket = wider.bucket;
-	x->buckets = wider.buckets;
+	x->bucket = wider->bucket;
+	x->buckets = wider->buckets;
+	wider->bucket = NULL;
+}
+
+static void grow(struct spool_index *x)
+{
+	struct spool_index wider = {.buckets = x->buckets * 2};
+
+	wider.bucket = calloc(wider.buckets, sizeof(*wider.bucket));
+	if (wider.bucket != NULL)
+		index_widen(x, &wider);
 }
 
 void index_insert(struct spool_index *x, struct spool_entry *e)
@@ -123,6 +133,18 @@ void index_mark_dying(struct spool_index *x, struct spool_entry *e, bool dying)
 	pthread_mutex_lock(&x->lock);
 	e->dying = dying;
 	pthread_mutex_unlock(&x->lock);
+}
+
+struct spool_entry *index_pop(struct spool_index *x)
+{
+	while (x->popped < x->buckets && x->bucket[x->popped] == NULL)
+		x->popped++;
+	if (x->popped == x->buckets)
+		return NULL;
+	struct spool_entry *e = x->bucket[x->popped];
+	x->bucket[x->popped] = e->next;
+	x->used--;
+	return e;
 }
 
 struct spool_entry *index_next(const struct spool_index *x, const struct spool_entry *e)

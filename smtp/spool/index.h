@@ -36,6 +36,7 @@ struct spool_entry {
 	uint64_t body_bytes : 38, recipients : 20;
 	uint64_t large : 1;
 	uint64_t dying : 1;      /* its last disposition is in the batch being written */
+	uint64_t found : 1;      /* by recovery; false: committed since the start */
 	uint64_t body_found : 1; /* recovery: the large body's file is there, whole */
 	uint64_t units : 27;     /* offset of the record in the segment, in RECORD_ALIGN */
 	uint64_t envelope_bytes : 21, prefix_bytes : 16;
@@ -47,6 +48,7 @@ struct spool_index {
 	struct spool_entry **bucket;
 	size_t buckets; /* a power of two */
 	size_t used;
+	size_t popped; /* buckets that index_pop() found empty */
 };
 
 int index_init(struct spool_index *x);
@@ -55,6 +57,11 @@ void index_free(struct spool_index *x);
 struct spool_entry *index_find(const struct spool_index *x, uint64_t id);
 void index_insert(struct spool_index *x, struct spool_entry *e);
 void index_remove(struct spool_index *x, struct spool_entry *e);
+/* Takes some entry out; NULL: there is none.  Cheap as long as none is inserted meanwhile. */
+struct spool_entry *index_pop(struct spool_index *x);
+/* Moves all entries into the buckets of wider (zeroed, a power of two) and takes those for its
+ * own, if they are more than it has; wider holds no buckets afterwards. */
+void index_widen(struct spool_index *x, struct spool_index *wider);
 /* Walk: the entry after e (NULL: the first); only while nobody changes the index. */
 struct spool_entry *index_next(const struct spool_index *x, const struct spool_entry *e);
 

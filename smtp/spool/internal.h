@@ -28,10 +28,15 @@ enum {
 	ZERO_STEP_BYTES = 1 << 20, /* a segment is zero-written ahead in steps of this */
 };
 
+/* The ids of a segment's new messages are less than so far above its floor, so that a start need
+ * not look for the highest one: a second's worth of the clock's (see spool_alloc()). */
+#define SEGMENT_IDS ((uint64_t)1 << 32)
+
 struct spool_segment {
 	struct list link; /* spool.segments, by rising number */
 	uint64_t number;
 	uint64_t salt;
+	uint64_t id_floor;   /* the active one: as its header says */
 	uint64_t bytes;      /* of the file */
 	uint64_t end;        /* the next record goes here */
 	uint64_t zeroed;     /* written, with data or zeros, up to here */
@@ -131,14 +136,6 @@ struct spool_client {
 	bool retired;         /* the worker's */
 };
 
-/* A message record seen at recovery. */
-struct recovered {
-	uint64_t id;
-	int64_t accepted_at_s, hold_until_s, by_at_s;
-	uint8_t by;
-	int8_t priority;
-};
-
 struct spool {
 	struct spool_config config;
 	const struct spool_io *io;
@@ -151,8 +148,9 @@ struct spool {
 	_Atomic uint64_t messages, segment_count, large_files;
 	_Atomic(struct spool_client *) clients;
 	_Atomic bool stop_helpers, stop_committer;
-	uint64_t counters[spool_counter_count];      /* relaxed atomics */
-	uint64_t recovered, torn_bytes, quarantined; /* written by spool_open() only */
+	uint64_t counters[spool_counter_count]; /* relaxed atomics */
+	_Atomic uint64_t recovered, torn_bytes, quarantined;
+	struct spool_recovery *recovery; /* restart.h */
 
 	/* the committer; readers look up under index.lock */
 	struct spool_index index;
@@ -168,10 +166,6 @@ struct spool {
 	unsigned failures;  /* batches in a row whose write or sync failed */
 	uint64_t try_at_us; /* no new segment before */
 	bool pressed;       /* room was refused: compact at once */
-
-	/* between spool_open() and spool_start() */
-	struct recovered *found;
-	size_t n_found, found_room;
 
 	bool started;
 	pthread_t committer;
@@ -192,6 +186,13 @@ const char *file_name(char *name /* FILE_NAME_BYTES */, uint64_t number, const c
 unsigned spool_commit_step(struct spool *sp, uint64_t now_us);
 unsigned spool_body_step(struct spool_writer *w);
 unsigned spool_read_step(struct spool_reader *r);
+unsigned spool_recovery_step(struct spool *sp);
+/* The recovery to its end, before spool_start(): found, taken over, nothing handed over yet. */
+void spool_recover_all(struct spool *sp);
+/* That, and every message that was found, oldest first. */
+void spool_each_found(struct spool *sp, void (*fn)(void *arg, const struct spool_found *f),
+		      void *arg);
+uint64_t spool_clock_us(void);
 /* Frees all memory and touches no file: what a power cut leaves behind. */
 void spool_abandon(struct spool *sp);
 
@@ -241,7 +242,16 @@ void compaction_stop(struct spool *sp);
 /* body.c */
 void body_discard(struct spool *sp, struct spool_entry *e);
 
-/* recover.c */
-int spool_recover(struct spool *sp, char *error, size_t error_bytes);
+/* restart.c */
+/* Lists the directory; 0, or -errno with a text. */
+int recovery_open(struct spool *sp, char *error, size_t error_bytes);
+/* 0, or an error of pthread_create() */
+int recovery_start(struct spool *sp);
+void recovery_stop(struct spool *sp);
+void recovery_free(struct spool *sp);
+/* The committer's: takes over what was found, so much a round; 0: nothing to take. */
+unsigned recovery_take(struct spool *sp);
+/* false: the index has not all of the segments' messages yet. */
+bool recovery_is_taken(const struct spool *sp);
 
 #endif

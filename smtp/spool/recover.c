@@ -1,8 +1,11 @@
 /*
  * recover.c - what the directory holds after whatever happened: every segment is scanned, torn
  * tails are cut, damage is set aside, orphans are removed.
+ *
+ * Runs on: spool_open() lists the directory and reads one header; the rest is the recovery's
+ * thread's, and works on an index and segments that nobody else sees yet.
  */
-#include "smtp/spool/internal.h"
+#include "smtp/spool/restart.h"
 
 #include "base/log.h"
 #include "smtp/spool/envelope.h"
@@ -12,94 +15,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-struct file {
-	uint64_t number, bytes;
-};
-
-struct files {
-	struct file *at;
-	size_t n, room;
-};
-
-struct recovery {
-	struct spool *sp;
-	struct files logs, bodies;
-	bool unread; /* a segment, or the rest of one: it may hold messages nobody knows of */
-	char *error;
-	size_t error_bytes;
-};
-
-static int refuse(struct recovery *rv, int rc, const char *what, const char *name,
+static int refuse(struct spool_recovery *rv, int rc, const char *what, const char *name,
 		  const char *remedy)
 {
-	snprintf(rv->error, rv->error_bytes, "%s/%s: %s: %s; %s", rv->sp->config.directory, name,
+	snprintf(rv->error, sizeof(rv->error), "%s/%s: %s: %s; %s", rv->sp->config.directory, name,
 		 what, strerror(-rc), remedy);
 	return rc;
-}
-
-static int files_add(struct files *f, uint64_t number, uint64_t bytes)
-{
-	if (f->n == f->room) {
-		size_t room = f->room > 0 ? f->room * 2 : 64;
-		struct file *wider = realloc(f->at, room * sizeof(*wider));
-
-		if (wider == NULL)
-			return -ENOMEM;
-		f->at = wider;
-		f->room = room;
-	}
-	f->at[f->n++] = (struct file){number, bytes};
-	return 0;
-}
-
-/* 16 hexadecimal digits, then the suffix exactly.  Numbers in the upper half are nobody's. */
-static bool name_matches(const char *name, const char *suffix, uint64_t *number)
-{
-	uint64_t n = 0;
-
-	for (int i = 0; i < 16; i++) {
-		char c = name[i];
-
-		if (c >= '0' && c <= '9')
-			n = n << 4 | (uint64_t)(c - '0');
-		else if (c >= 'a' && c <= 'f')
-			n = n << 4 | (uint64_t)(c - 'a' + 10);
-		else
-			return false;
-	}
-	*number = n;
-	return n <= INT64_MAX && strcmp(name + 16, suffix) == 0;
-}
-
-static int each_file(void *arg, const char *name, uint64_t bytes)
-{
-	struct recovery *rv = arg;
-	struct spool *sp = rv->sp;
-	uint64_t number;
-
-	if (name_matches(name, ".log", &number)) {
-		if (number >= sp->next_segment)
-			sp->next_segment = number + 1;
-		return files_add(&rv->logs, number, bytes);
-	}
-	if (name_matches(name, ".body", &number))
-		return files_add(&rv->bodies, number, bytes);
-	if (name_matches(name, ".log.bad", &number)) {
-		rv->unread = true;
-		if (number >= sp->next_segment)
-			sp->next_segment = number + 1;
-	}
-	size_t n = strlen(name);
-	if (n > 4 && strcmp(name + n - 4, ".bad") == 0)
-		atomic_fetch_add(&sp->bytes_used, bytes);
-	return 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-	uint64_t x = ((const struct file *)a)->number, y = ((const struct file *)b)->number;
-
-	return (x > y) - (x < y);
 }
 
 /* Keeps damaged bytes for the operator in a file of their own; a second start finds it there. */
@@ -108,7 +29,7 @@ static void set_aside(struct spool *sp, const struct spool_segment *seg, uint64_
 	char suffix[24], name[FILE_NAME_BYTES];
 	struct scan s;
 
-	sp->quarantined++;
+	atomic_fetch_add(&sp->quarantined, 1);
 	snprintf(suffix, sizeof(suffix), "-%010" PRIx64 ".bad", from);
 	file_name(name, seg->number, suffix);
 	log_error("spool", "%" PRIu64 " damaged bytes of segment %016" PRIx64 " set aside in %s",
@@ -135,18 +56,60 @@ static void set_aside(struct spool *sp, const struct spool_segment *seg, uint64_
 	atomic_fetch_add(&sp->bytes_used, to - from);
 }
 
-static int note_found(struct spool *sp, uint64_t id, const struct envelope *e)
+static int by_id(const void *a, const void *b)
 {
-	if (sp->n_found == sp->found_room) {
-		size_t room = sp->found_room > 0 ? sp->found_room * 2 : 256;
-		struct recovered *wider = realloc(sp->found, room * sizeof(*wider));
+	uint64_t x = ((const struct recovered *)a)->id, y = ((const struct recovered *)b)->id;
+
+	return (x > y) - (x < y);
+}
+
+static void drop_dead(struct spool_recovery *rv)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < rv->n_found; i++) {
+		if (index_find(&rv->index, rv->found[i].id) != NULL)
+			rv->found[kept++] = rv->found[i];
+	}
+	rv->n_found = kept;
+}
+
+/* Keeps in the list what is alive, oldest first, once each. */
+static void order_found(struct spool_recovery *rv)
+{
+	size_t kept = 0;
+	bool rising = true;
+
+	drop_dead(rv);
+	for (size_t i = 1; rising && i < rv->n_found; i++)
+		rising = rv->found[i - 1].id < rv->found[i].id;
+	if (rising)
+		return;
+	qsort(rv->found, rv->n_found, sizeof(*rv->found), by_id);
+	for (size_t i = 0; i < rv->n_found; i++) {
+		if (kept == 0 || rv->found[kept - 1].id != rv->found[i].id)
+			rv->found[kept++] = rv->found[i];
+	}
+	rv->n_found = kept;
+}
+
+/* The list grows with what is alive, not with what was ever written. */
+static int note_found(struct spool_recovery *rv, uint64_t id, const struct envelope *e)
+{
+	bool full = rv->n_found == rv->found_room;
+
+	if (full)
+		drop_dead(rv);
+	if (full && rv->n_found >= rv->found_room / 2) {
+		size_t room = rv->found_room > 0 ? rv->found_room * 2 : 256;
+		struct recovered *wider = realloc(rv->found, room * sizeof(*wider));
 
 		if (wider == NULL)
 			return -ENOMEM;
-		sp->found = wider;
-		sp->found_room = room;
+		rv->found = wider;
+		rv->found_room = room;
 	}
-	sp->found[sp->n_found++] = (struct recovered){
+	rv->found[rv->n_found++] = (struct recovered){
 		.id = id,
 		.accepted_at_s = e->accepted_at_s,
 		.hold_until_s = e->hold_until_s,
@@ -164,10 +127,11 @@ static void leave_segment(struct spool_entry *e)
 }
 
 /* 0, -EBADMSG: not a message although the checksum is right, -ENOMEM */
-static int found_message(struct spool *sp, struct spool_segment *seg, const struct record_head *h,
+static int found_message(struct spool_recovery *rv, const struct record_head *h,
 			 const uint8_t *payload, uint64_t offset)
 {
-	struct spool_entry *e = index_find(&sp->index, h->id);
+	struct spool_segment *seg = rv->segment;
+	struct spool_entry *e = index_find(&rv->index, h->id);
 	struct envelope envelope;
 	struct message_head m;
 	int rc = 0;
@@ -186,14 +150,15 @@ static int found_message(struct spool *sp, struct spool_segment *seg, const stru
 		leave_segment(e);
 	} else {
 		e = calloc(1, sizeof(*e));
-		rc = e == NULL ? -ENOMEM : note_found(sp, h->id, &envelope);
+		rc = e == NULL ? -ENOMEM : note_found(rv, h->id, &envelope);
 		if (rc < 0) {
 			free(e);
 			return rc;
 		}
 		e->id = h->id;
 		e->recipients = envelope.recipients;
-		index_insert(&sp->index, e);
+		e->found = true;
+		index_insert(&rv->index, e);
 	}
 	e->segment = seg;
 	entry_move(e, offset);
@@ -203,23 +168,23 @@ static int found_message(struct spool *sp, struct spool_segment *seg, const stru
 	e->large = m.large;
 	seg->live++;
 	seg->live_bytes += entry_record_bytes(e);
-	if (h->id >= atomic_load(&sp->next_id))
-		atomic_store(&sp->next_id, h->id + 1);
+	recovery_raise(&rv->sp->next_id, h->id + 1);
 	return 0;
 }
 
-static void forget_message(struct spool *sp, struct spool_entry *e)
+static void forget_message(struct spool_recovery *rv, struct spool_entry *e)
 {
 	leave_segment(e);
 	segment_take_state(NULL, e);
-	index_remove(&sp->index, e);
+	index_remove(&rv->index, e);
 	entry_free(e);
 }
 
-static int found_disposition(struct spool *sp, struct spool_segment *seg,
-			     const struct record_head *h, const uint8_t *payload)
+static int found_disposition(struct spool_recovery *rv, const struct record_head *h,
+			     const uint8_t *payload)
 {
-	struct spool_entry *e = index_find(&sp->index, h->id);
+	struct spool_segment *seg = rv->segment;
+	struct spool_entry *e = index_find(&rv->index, h->id);
 	struct disposition_head d;
 
 	if (!disposition_head_decode(payload, h->payload_bytes, &d))
@@ -229,7 +194,7 @@ static int found_disposition(struct spool *sp, struct spool_segment *seg,
 	if (e == NULL)
 		return 0;
 	if (d.last) {
-		forget_message(sp, e);
+		forget_message(rv, e);
 		return 0;
 	}
 	if (d.recipients != e->recipients)
@@ -247,20 +212,18 @@ static int found_disposition(struct spool *sp, struct spool_segment *seg,
 	return 0;
 }
 
-static int found_record(struct spool *sp, struct spool_segment *seg, const struct record_head *h,
+static int found_record(struct spool_recovery *rv, const struct record_head *h,
 			const uint8_t *payload, uint64_t offset)
 {
 	int rc = -EBADMSG;
 
 	if (h->type == RECORD_MESSAGE)
-		rc = found_message(sp, seg, h, payload, offset);
+		rc = found_message(rv, h, payload, offset);
 	else if (h->type == RECORD_DISPOSITION)
-		rc = found_disposition(sp, seg, h, payload);
-	if (h->sequence >= sp->next_sequence)
-		sp->next_sequence = h->sequence + 1;
+		rc = found_disposition(rv, h, payload);
 	if (rc != -EBADMSG)
 		return rc;
-	set_aside(sp, seg, offset, offset + record_bytes(h->payload_bytes));
+	set_aside(rv->sp, rv->segment, offset, offset + record_bytes(h->payload_bytes));
 	return 0;
 }
 
@@ -270,15 +233,17 @@ static void finish_segment(struct spool *sp, struct spool_segment *seg, uint64_t
 {
 	int rc;
 
-	sp->torn_bytes += torn;
+	atomic_fetch_add(&sp->torn_bytes, torn);
 	if (torn > 0)
 		log_warning("spool",
 			    "segment %016" PRIx64 ": torn tail of %" PRIu64 " bytes cut off",
 			    seg->number, torn);
 	if (seg->bytes > seg->end) {
 		rc = sp->io->truncate(sp->io->arg, seg->fd, (off_t)seg->end);
-		if (rc == 0)
+		if (rc == 0) {
+			atomic_fetch_sub(&sp->bytes_used, seg->bytes - seg->end);
 			seg->bytes = seg->end;
+		}
 	}
 	rc = sp->io->fdatasync(sp->io->arg, seg->fd);
 	if (rc < 0) {
@@ -288,44 +253,45 @@ static void finish_segment(struct spool *sp, struct spool_segment *seg, uint64_t
 	}
 }
 
-static int scan_segment(struct spool *sp, struct spool_segment *seg)
+static void leave_unread(struct spool_recovery *rv)
 {
-	struct scan s;
-	int rc = 0;
-	bool more = true;
+	struct spool_segment *seg = rv->segment;
 
-	scan_begin(&s, sp->io, seg->fd, seg->salt, seg->bytes);
-	seg->end = SEGMENT_DATA_AT < seg->bytes ? SEGMENT_DATA_AT : seg->bytes;
-	while (rc == 0 && more) {
-		struct record_head h;
-		const uint8_t *payload;
-		uint64_t offset;
+	log_error("spool",
+		  "segment %016" PRIx64 " cannot be read from byte %" PRIu64
+		  ": %s; the rest of it is left as it is",
+		  seg->number, rv->scan.at, strerror(-rv->scan.error));
+	atomic_fetch_add(&rv->sp->quarantined, 1);
+	seg->unreadable = true;
+	rv->unread = true;
+}
 
-		switch (scan_next(&s, &h, &payload, &offset)) {
-		case SCAN_RECORD:
-			rc = found_record(sp, seg, &h, payload, offset);
-			seg->end = s.at;
-			break;
-		case SCAN_DAMAGE:
-			set_aside(sp, seg, s.damage_from, s.at);
-			break;
-		case SCAN_END:
-			finish_segment(sp, seg, s.tail_bytes);
-			more = false;
-			break;
-		case SCAN_ERROR:
-			log_error("spool",
-				  "segment %016" PRIx64 " cannot be read from byte %" PRIu64
-				  ": %s; the rest of it is left as it is",
-				  seg->number, s.at, strerror(-s.error));
-			rc = s.error == -ENOMEM ? -ENOMEM : 0;
-			sp->quarantined++;
-			seg->unreadable = true;
-			more = false;
-			break;
-		}
+/* One verdict of the scan.  0, 1: the segment is at its end; -ENOMEM */
+static int scan_on(struct spool_recovery *rv)
+{
+	struct spool_segment *seg = rv->segment;
+	struct record_head h;
+	const uint8_t *payload;
+	uint64_t offset;
+	int rc = 1;
+
+	switch (scan_next(&rv->scan, &h, &payload, &offset)) {
+	case SCAN_RECORD:
+		rc = found_record(rv, &h, payload, offset);
+		seg->end = rv->scan.at;
+		break;
+	case SCAN_DAMAGE:
+		set_aside(rv->sp, seg, rv->scan.damage_from, rv->scan.at);
+		rc = 0;
+		break;
+	case SCAN_END:
+		finish_segment(rv->sp, seg, rv->scan.tail_bytes);
+		break;
+	case SCAN_ERROR:
+		leave_unread(rv);
+		rc = rv->scan.error == -ENOMEM ? -ENOMEM : 1;
+		break;
 	}
-	scan_end(&s);
 	return rc;
 }
 
@@ -348,7 +314,7 @@ static bool all_zero(struct spool *sp, int fd, uint64_t bytes)
 
 /* Both copies of the header are bad.  A file that was never begun is removed; any other cannot
  * be understood without its salt and is set aside whole. */
-static int without_header(struct recovery *rv, int fd, const struct file *f)
+static int without_header(struct spool_recovery *rv, int fd, const struct spool_file *f)
 {
 	struct spool *sp = rv->sp;
 	char name[FILE_NAME_BYTES], aside[FILE_NAME_BYTES];
@@ -357,27 +323,30 @@ static int without_header(struct recovery *rv, int fd, const struct file *f)
 	file_name(name, f->number, ".log");
 	if (all_zero(sp, fd, f->bytes)) {
 		rc = sp->io->unlink(sp->io->arg, sp->dir, name);
+		if (rc == 0)
+			atomic_fetch_sub(&sp->bytes_used, f->bytes);
 	} else {
 		log_error("spool", "%s has no valid header: set aside as %s", name,
 			  file_name(aside, f->number, ".log.bad"));
-		sp->quarantined++;
+		atomic_fetch_add(&sp->quarantined, 1);
 		rv->unread = true;
-		atomic_fetch_add(&sp->bytes_used, f->bytes);
 		rc = sp->io->rename(sp->io->arg, sp->dir, name, aside);
 	}
 	sp->io->close(sp->io->arg, fd);
 	if (rc < 0)
 		return refuse(rv, rc, "cannot be set aside", name, "move it away by hand");
+	atomic_fetch_sub(&sp->segment_count, 1);
 	return 0;
 }
 
-static int read_header(struct spool *sp, int fd, const struct file *f, struct segment_header *h)
+static int read_header(struct spool *sp, int fd, const struct spool_file *f,
+		       struct segment_header *h)
 {
 	static const uint64_t places[] = {0, SEGMENT_COPY_AT};
 	struct scan s;
 	int rc = -EBADMSG;
 
-	scan_begin(&s, sp->io, fd, 0, f->bytes);
+	scan_begin(&s, sp->io, fd, 0, f->bytes < SEGMENT_DATA_AT ? f->bytes : SEGMENT_DATA_AT);
 	for (unsigned i = 0; i < 2 && rc == -EBADMSG; i++) {
 		if (f->bytes < places[i] + SEGMENT_HEADER_BYTES)
 			break;
@@ -389,121 +358,162 @@ static int read_header(struct spool *sp, int fd, const struct file *f, struct se
 	return rc;
 }
 
-static int recover_segment(struct recovery *rv, const struct file *f)
+static int open_log(struct spool_recovery *rv, const struct spool_file *f)
 {
 	struct spool *sp = rv->sp;
-	struct segment_header h;
 	char name[FILE_NAME_BYTES];
 	int fd = sp->io->open(sp->io->arg, sp->dir, file_name(name, f->number, ".log"), O_RDWR, 0);
 
+	return fd < 0 ? refuse(rv, fd, "cannot be opened", name,
+			       "check owner, permissions and limits")
+		      : fd;
+}
+
+static int cannot_use(struct spool_recovery *rv, int fd, const struct spool_file *f, int rc)
+{
+	char name[FILE_NAME_BYTES];
+
+	rv->sp->io->close(rv->sp->io->arg, fd);
+	return refuse(rv, rc, "cannot be used", file_name(name, f->number, ".log"),
+		      "it was written by a newer version, or memory is short");
+}
+
+/* rv->segment is the file from now on; NULL when there was nothing to understand. */
+static int begin_segment(struct spool_recovery *rv, const struct spool_file *f)
+{
+	struct segment_header h;
+	int fd = open_log(rv, f);
+
 	if (fd < 0)
-		return refuse(rv, fd, "cannot be opened", name,
-			      "check owner, permissions and limits");
-	int rc = read_header(sp, fd, f, &h);
+		return fd;
+	int rc = read_header(rv->sp, fd, f, &h);
 	if (rc == -EBADMSG)
 		return without_header(rv, fd, f);
 	struct spool_segment *seg = rc == 0 ? calloc(1, sizeof(*seg)) : NULL;
-	if (seg == NULL) {
-		sp->io->close(sp->io->arg, fd);
-		return refuse(rv, rc < 0 ? rc : -ENOMEM, "cannot be used", name,
-			      "it was written by a newer version, or memory is short");
-	}
+	if (seg == NULL)
+		return cannot_use(rv, fd, f, rc < 0 ? rc : -ENOMEM);
 	seg->number = f->number;
 	seg->salt = h.salt;
 	seg->fd = fd;
 	seg->bytes = f->bytes;
+	seg->end = SEGMENT_DATA_AT < seg->bytes ? SEGMENT_DATA_AT : seg->bytes;
 	seg->oldest_ref = UINT64_MAX;
-	if (h.id_floor <= INT64_MAX && h.id_floor > atomic_load(&sp->next_id))
-		atomic_store(&sp->next_id, h.id_floor);
-	if (h.first_sequence > sp->next_sequence)
-		sp->next_sequence = h.first_sequence;
-	rc = scan_segment(sp, seg);
-	rv->unread = rv->unread || seg->unreadable;
-	segment_attach(sp, seg);
-	return rc < 0 ? refuse(rv, rc, "cannot be recovered", name, "free some memory") : 0;
+	scan_begin(&rv->scan, rv->sp->io, fd, h.salt, seg->bytes);
+	list_push_back(&rv->segments, &seg->link);
+	rv->segment = seg;
+	return 0;
+}
+
+int recover_some(struct spool_recovery *rv, uint64_t bytes)
+{
+	char name[FILE_NAME_BYTES];
+
+	if (rv->segment == NULL) {
+		int rc = begin_segment(rv, &rv->logs.at[rv->next_log]);
+
+		if (rc < 0)
+			return rc;
+	}
+	uint64_t from = rv->segment != NULL ? rv->scan.at : 0;
+	int rc = rv->segment != NULL ? 0 : 1;
+	while (rc == 0 && rv->scan.at - from < bytes)
+		rc = scan_on(rv);
+	if (rc < 0)
+		return refuse(rv, rc, "cannot be recovered",
+			      file_name(name, rv->segment->number, ".log"), "free some memory");
+	if (rc == 0) {
+		atomic_store(&rv->bytes_done, rv->bytes_before + rv->scan.at);
+		return 0;
+	}
+	scan_end(&rv->scan);
+	rv->segment = NULL;
+	rv->bytes_before += rv->logs.at[rv->next_log].bytes;
+	atomic_store(&rv->bytes_done, rv->bytes_before);
+	atomic_store(&rv->segments_done, ++rv->next_log);
+	return 0;
 }
 
 /* Bodies without a live message were never committed, or are done; but while a segment could not
  * be read, their message may be in there: they stay. */
-static void match_bodies(struct recovery *rv)
+static void match_bodies(struct spool_recovery *rv)
 {
 	struct spool *sp = rv->sp;
 	char name[FILE_NAME_BYTES];
 
 	for (size_t i = 0; i < rv->bodies.n; i++) {
-		const struct file *f = &rv->bodies.at[i];
-		struct spool_entry *e = index_find(&sp->index, f->number);
+		const struct spool_file *f = &rv->bodies.at[i];
+		struct spool_entry *e = index_find(&rv->index, f->number);
 
-		bool known = e != NULL && e->large;
-
-		if (known)
+		if (e != NULL && e->large)
 			e->body_found = f->bytes >= e->body_bytes;
-		if (known || rv->unread) {
-			atomic_fetch_add(&sp->bytes_used, f->bytes);
-			atomic_fetch_add(&sp->large_files, 1);
-		} else {
-			sp->io->unlink(sp->io->arg, sp->dir, file_name(name, f->number, ".body"));
+		else if (!rv->unread && sp->io->unlink(sp->io->arg, sp->dir,
+						       file_name(name, f->number, ".body")) == 0) {
+			atomic_fetch_sub(&sp->bytes_used, f->bytes);
+			atomic_fetch_sub(&sp->large_files, 1);
 		}
-		if (f->number >= atomic_load(&sp->next_id))
-			atomic_store(&sp->next_id, f->number + 1);
 	}
 }
 
-static int by_id(const void *a, const void *b)
+/* A message without its body is not offered. */
+static void drop_bodiless(struct spool_recovery *rv)
 {
-	uint64_t x = ((const struct recovered *)a)->id, y = ((const struct recovered *)b)->id;
-
-	return (x > y) - (x < y);
-}
-
-/* Keeps in the list what is alive and whole, oldest first, once each. */
-static void list_found(struct spool *sp)
-{
-	size_t kept = 0;
-
-	if (sp->n_found > 0)
-		qsort(sp->found, sp->n_found, sizeof(*sp->found), by_id);
-	for (size_t i = 0; i < sp->n_found; i++) {
-		struct recovered r = sp->found[i];
-		struct spool_entry *e = index_find(&sp->index, r.id);
-
-		if (e == NULL || (kept > 0 && sp->found[kept - 1].id == r.id))
+	for (struct spool_entry *e = index_next(&rv->index, NULL), *next; e != NULL; e = next) {
+		next = index_next(&rv->index, e);
+		if (!e->large || e->body_found)
 			continue;
-		if (e->large && !e->body_found) {
-			log_error("spool",
-				  "message %016" PRIx64 ": its body file is missing or short",
-				  r.id);
-			sp->quarantined++;
-			forget_message(sp, e);
-			continue;
-		}
-		sp->found[kept++] = r;
+		log_error("spool", "message %016" PRIx64 ": its body file is missing or short",
+			  e->id);
+		atomic_fetch_add(&rv->sp->quarantined, 1);
+		forget_message(rv, e);
 	}
-	sp->n_found = kept;
-	sp->recovered = kept;
-	atomic_store(&sp->messages, kept);
 }
 
-int spool_recover(struct spool *sp, char *error, size_t error_bytes)
+int recover_end(struct spool_recovery *rv)
 {
-	struct recovery rv = {.sp = sp, .error = error, .error_bytes = error_bytes};
-	int rc = sp->io->list(sp->io->arg, sp->dir, each_file, &rv);
+	struct spool *sp = rv->sp;
+
+	match_bodies(rv);
+	drop_bodiless(rv);
+	order_found(rv);
+	int rc = sp->io->fsync_dir(sp->io->arg, sp->dir);
+	return rc < 0 ? refuse(rv, rc, "cannot be synced", ".", "check the disk") : 0;
+}
+
+/* What the newest header that can be read says; sequences and ids go on above whatever the
+ * segments from there on may hold. */
+static int go_on_above(struct spool_recovery *rv)
+{
+	struct spool *sp = rv->sp;
+	uint64_t records = 0;
+
+	for (size_t i = rv->logs.n; i-- > 0;) {
+		const struct spool_file *f = &rv->logs.at[i];
+		struct segment_header h;
+		int fd = open_log(rv, f);
+
+		if (fd < 0)
+			return fd;
+		records += f->bytes / RECORD_HEAD_BYTES + 1;
+		int rc = read_header(sp, fd, f, &h);
+		if (rc < 0 && rc != -EBADMSG)
+			return cannot_use(rv, fd, f, rc);
+		sp->io->close(sp->io->arg, fd);
+		if (rc < 0)
+			continue;
+		if (h.id_floor <= INT64_MAX)
+			recovery_raise(&sp->next_id, h.id_floor + SEGMENT_IDS);
+		if (h.first_sequence <= INT64_MAX)
+			sp->next_sequence = h.first_sequence + records;
+		return 0;
+	}
+	return 0;
+}
+
+int recover_begin(struct spool_recovery *rv)
+{
+	int rc = recover_list(rv);
 
 	if (rc < 0)
-		refuse(&rv, rc, "cannot be listed", ".", "check owner and permissions");
-	if (rc == 0 && rv.logs.n > 0)
-		qsort(rv.logs.at, rv.logs.n, sizeof(*rv.logs.at), by_number);
-	for (size_t i = 0; rc == 0 && i < rv.logs.n; i++)
-		rc = recover_segment(&rv, &rv.logs.at[i]);
-	if (rc == 0) {
-		match_bodies(&rv);
-		list_found(sp);
-		rc = sp->io->fsync_dir(sp->io->arg, sp->dir);
-		if (rc < 0)
-			refuse(&rv, rc, "cannot be synced", ".", "check the disk");
-	}
-	free(rv.logs.at);
-	free(rv.bodies.at);
-	sp->sweep_wanted = true;
-	return rc;
+		return refuse(rv, rc, "cannot be listed", ".", "check owner and permissions");
+	return go_on_above(rv);
 }

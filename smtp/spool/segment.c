@@ -102,7 +102,7 @@ static int write_header(struct spool *sp, struct spool_segment *seg)
 	struct segment_header h = {
 		.number = seg->number,
 		.salt = seg->salt,
-		.id_floor = atomic_load(&sp->next_id),
+		.id_floor = seg->id_floor,
 		.first_sequence = sp->next_sequence,
 	};
 	struct iovec iov = {block, sizeof(block)};
@@ -141,6 +141,7 @@ int segment_create(struct spool *sp, uint64_t min_bytes)
 	seg->salt = siphash(&sp->salts, &seg->number, sizeof(seg->number));
 	seg->bytes = sp->config.segment_size > min_bytes ? sp->config.segment_size : min_bytes;
 	seg->end = SEGMENT_DATA_AT;
+	seg->id_floor = atomic_load(&sp->next_id);
 	seg->oldest_ref = UINT64_MAX;
 	file_name(name, seg->number, ".log");
 	int rc = seg->fd =

@@ -23,12 +23,17 @@ enum {
 
 #define MIB ((uint64_t)1 << 20)
 
-static uint64_t clock_us(clockid_t clock)
+static uint64_t read_clock(clockid_t clock)
 {
 	struct timespec ts;
 
 	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+uint64_t spool_clock_us(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
 }
 
 const char *spool_id_text(spool_id_t id, char *text)
@@ -94,7 +99,7 @@ static struct spool *spool_alloc(const struct spool_config *c)
 	list_init(&sp->segments);
 	sp->next_segment = sp->next_sequence = 1;
 	/* Room for 4096 ids a microsecond until the clock of the next start hands out the same. */
-	atomic_store(&sp->next_id, clock_us(CLOCK_REALTIME) << 12);
+	atomic_store(&sp->next_id, read_clock(CLOCK_REALTIME) << 12);
 	sp->batch = calloc(1, sizeof(*sp->batch));
 	bool ok = sp->batch != NULL && index_init(&sp->index) == 0;
 	for (unsigned i = 0; i < SPOOL_WRITERS; i++) {
@@ -121,7 +126,7 @@ int spool_open(struct spool **out, const struct spool_config *c, char *error, si
 	}
 	int rc = open_directory(sp, error, error_bytes);
 	if (rc == 0)
-		rc = spool_recover(sp, error, error_bytes);
+		rc = recovery_open(sp, error, error_bytes);
 	if (rc == 0) {
 		rc = segment_create(sp, 0);
 		/* A full disk is no reason to stay down: what is queued can still leave. */
@@ -139,49 +144,8 @@ int spool_open(struct spool **out, const struct spool_config *c, char *error, si
 		spool_abandon(sp);
 		return rc;
 	}
-	spool_commit_step(sp, clock_us(CLOCK_MONOTONIC)); /* removes what is finished */
-	log_info("spool",
-		 "%" PRIu64 " messages found, %" PRIu64 " torn bytes cut, %" PRIu64
-		 " damaged pieces set aside",
-		 sp->recovered, sp->torn_bytes, sp->quarantined);
 	*out = sp;
 	return 0;
-}
-
-void spool_each_found(struct spool *sp, void (*fn)(void *arg, const struct spool_found *f),
-		      void *arg)
-{
-	static const uint8_t none[8192]; /* bits: more recipients than a command stream allows */
-
-	for (size_t i = 0; i < sp->n_found; i++) {
-		const struct spool_entry *e = index_find(&sp->index, sp->found[i].id);
-		struct spool_found f = {.id = sp->found[i].id};
-		uint8_t *zeros = NULL;
-
-		f.accepted_at_s = sp->found[i].accepted_at_s;
-		f.hold_until_s = sp->found[i].hold_until_s;
-		f.by_at_s = sp->found[i].by_at_s;
-		f.by = sp->found[i].by;
-		f.priority = sp->found[i].priority;
-		f.retry_at_s = f.hold_until_s;
-		f.place = (struct spool_place){e->segment->number, entry_offset(e),
-					       e->envelope_bytes, e->prefix_bytes};
-		f.content_bytes = e->prefix_bytes + e->body_bytes;
-		f.recipients = e->recipients;
-		f.done = none;
-		if (e->state != NULL) {
-			f.retry_at_s = e->state->retry_at_s;
-			f.attempts = e->state->attempts;
-			f.mark = (struct spool_mark){e->state->held, e->state->route,
-						     e->state->released_at_s};
-			f.done = e->state->done;
-		} else if (bitmap_bytes(e->recipients) > sizeof(none)) {
-			f.done = zeros = calloc(1, bitmap_bytes(e->recipients));
-		}
-		if (f.done != NULL)
-			fn(arg, &f);
-		free(zeros);
-	}
 }
 
 static unsigned waiting(const struct spool *sp)
@@ -203,8 +167,8 @@ static void wait_for_company(struct spool *sp)
 	if (sp->last_batch < COMPANY_FROM || n == 0 || n >= enough)
 		return;
 	spool_count(sp, spool_batch_waits, 1);
-	uint64_t until = clock_us(CLOCK_MONOTONIC) + sp->config.max_delay_us;
-	while (waiting(sp) < enough && clock_us(CLOCK_MONOTONIC) < until)
+	uint64_t until = spool_clock_us() + sp->config.max_delay_us;
+	while (waiting(sp) < enough && spool_clock_us() < until)
 		nanosleep(&step, NULL);
 }
 
@@ -225,7 +189,7 @@ static void *committer_main(void *arg)
 
 		if (!stop)
 			wait_for_company(sp);
-		if (spool_commit_step(sp, clock_us(CLOCK_MONOTONIC)) > 0)
+		if (spool_commit_step(sp, spool_clock_us()) > 0)
 			nap_worked(&nap);
 		else if (stop)
 			return NULL;
@@ -286,9 +250,6 @@ int spool_start(struct spool *sp)
 	unsigned writers = 0, readers = 0;
 	sigset_t all, before;
 
-	free(sp->found);
-	sp->found = NULL;
-	sp->n_found = sp->found_room = 0;
 	/* Signals are for the main thread. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -304,6 +265,8 @@ int spool_start(struct spool *sp)
 				    &sp->reader[readers]);
 		readers += rc == 0;
 	}
+	if (rc == 0)
+		rc = recovery_start(sp);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	sp->started = rc == 0;
 	if (rc != 0)
@@ -317,7 +280,7 @@ static void run_to_the_end(struct spool *sp)
 	unsigned work;
 
 	do {
-		work = spool_commit_step(sp, clock_us(CLOCK_MONOTONIC));
+		work = spool_commit_step(sp, spool_clock_us());
 		for (unsigned i = 0; i < SPOOL_WRITERS; i++)
 			work += spool_body_step(&sp->writer[i]);
 		work += spool_read_step(&sp->reader[0]);
@@ -326,6 +289,7 @@ static void run_to_the_end(struct spool *sp)
 
 void spool_close(struct spool *sp)
 {
+	recovery_stop(sp);
 	if (sp->started)
 		stop_threads(sp, true, SPOOL_WRITERS, sp->readers);
 	atomic_store(&sp->stop_committer, true);
@@ -364,6 +328,7 @@ static void free_client(struct spool_client *c)
 void spool_abandon(struct spool *sp)
 {
 	compaction_stop(sp);
+	recovery_free(sp);
 	list_each_safe (it, &sp->segments) {
 		list_del(it);
 		segment_free(sp, container_of(it, struct spool_segment, link));
@@ -382,7 +347,6 @@ void spool_abandon(struct spool *sp)
 		sp->io->close(sp->io->arg, sp->lock_fd);
 	if (sp->dir >= 0)
 		sp->io->close(sp->io->arg, sp->dir);
-	free(sp->found);
 	free(sp->batch);
 	free(sp);
 }
@@ -471,9 +435,9 @@ void spool_status(struct spool *sp, struct spool_status *st)
 		.messages = atomic_load(&sp->messages),
 		.segments = atomic_load(&sp->segment_count),
 		.large_files = atomic_load(&sp->large_files),
-		.recovered = sp->recovered,
-		.torn_bytes = sp->torn_bytes,
-		.quarantined = sp->quarantined,
+		.recovered = atomic_load(&sp->recovered),
+		.torn_bytes = atomic_load(&sp->torn_bytes),
+		.quarantined = atomic_load(&sp->quarantined),
 	};
 }
 

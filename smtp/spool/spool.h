@@ -138,7 +138,7 @@ struct spool_request {
 	uint64_t read_bytes; /* in: wanted; out: got, less at the end or when room is short */
 };
 
-/* A message found at start that still has work to do; called for each, oldest first. */
+/* A message found at start that still has work to do. */
 struct spool_found {
 	spool_id_t id;
 	struct spool_place place;
@@ -154,13 +154,15 @@ struct spool_found {
 	const uint8_t *done; /* bit i set: recipient i delivered or bounced */
 };
 
-/* Locks the directory, recovers, opens the first segment; starts no thread.  0, or -errno with
- * a text that names the place and the remedy. */
+/* Locks the directory, lists it, opens a new segment; starts no thread.  0, or -errno with a text
+ * that names the place and the remedy. */
 int spool_open(struct spool **sp, const struct spool_config *c, char *error, size_t error_bytes);
-/* After spool_open(), before spool_start(): hands over what recovery found. */
-void spool_each_found(struct spool *sp, void (*fn)(void *arg, const struct spool_found *f),
-		      void *arg);
+/* Starts the threads, the recovery's too: what the directory held is found meanwhile. */
 int spool_start(struct spool *sp);
+/* Once recovery has ended: hands some of the messages that it found to fn, each of them to one
+ * caller; the number.  Runs on any worker, every turn; no system call. */
+unsigned spool_poll_found(struct spool *sp, void (*fn)(void *arg, const struct spool_found *f),
+			  void *arg);
 /* Finishes what was submitted, stops the threads, closes.  Clients must be gone. */
 void spool_close(struct spool *sp);
 
@@ -181,6 +183,22 @@ struct spool_status {
 	uint64_t recovered, torn_bytes, quarantined; /* of the last start */
 };
 void spool_status(struct spool *sp, struct spool_status *st);
+
+enum spool_recovery_stage {
+	SPOOL_RECOVERY_SCAN,   /* its thread reads the segments */
+	SPOOL_RECOVERY_TAKE,   /* the committer takes over what was found */
+	SPOOL_RECOVERY_HAND,   /* the workers are given the messages */
+	SPOOL_RECOVERY_DONE,   /* they have them */
+	SPOOL_RECOVERY_FAILED, /* the log says why; what is old waits for the next start */
+};
+
+struct spool_progress {
+	enum spool_recovery_stage stage;
+	uint64_t segments, segments_done, bytes, bytes_done;
+	uint64_t found; /* messages, so far */
+	double seconds; /* since spool_open(), to the end of the scan */
+};
+void spool_recovery_progress(struct spool *sp, struct spool_progress *p);
 const uint64_t *spool_counters(const struct spool *sp);
 
 #endif

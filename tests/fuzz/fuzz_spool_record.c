@@ -3,6 +3,7 @@
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "smtp/spool/envelope.h"
+#include "smtp/spool/inspect.h"
 #include "smtp/spool/internal.h"
 #include "smtp/spool/record.h"
 #include "tests/fuzz/fuzz.h"
@@ -128,6 +129,17 @@ static int recover(struct disk *d)
 	return (int)found;
 }
 
+/* The same messages as a start would find, if it can start. */
+static void inspect(struct disk *d, int found)
+{
+	struct inspect_view v = {0};
+	struct inspect_sums s;
+	char error[256];
+
+	CLAIM(inspect_spool("simulated", disk_io(d), &v, &s, error, sizeof(error)) == 0);
+	CLAIM(found < 0 || s.live - s.bodies_missing == (uint64_t)found);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct input in = {data, n};
@@ -149,6 +161,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	int first = recover(d);
 	disk_restart(d, DISK_KEEP_ALL);
 	CLAIM(recover(d) == first);
+	disk_restart(d, DISK_KEEP_ALL);
+	inspect(d, first);
 	disk_destroy(d);
 	free(m);
 	return 0;

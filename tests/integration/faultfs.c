@@ -5,6 +5,7 @@
  *	FAULTFS_LOG       a line for every sync: "sync NAME ok|failed" in order
  *	FAULTFS_DELAY_MS  every fdatasync takes so long
  *	FAULTFS_EIO       while this file exists, the next fdatasync fails with EIO and removes it
+ *	FAULTFS_GATE      while this file exists, reads of more than 4 KiB wait
  *	FAULTFS_SHADOW    a directory that holds what a power cut now would leave: for each file its
  *	                  bytes as of its last good sync, and in `entries` the names (NAME ID a
  *line) as of the last sync of the directory
@@ -124,6 +125,17 @@ int close(int fd)
 	if (fd >= 0 && fd < FDS)
 		file_of_fd[fd] = 0;
 	return (int)syscall(SYS_close, fd);
+}
+
+ssize_t pread(int fd, void *buf, size_t n, off_t at)
+{
+	const char *gate = getenv("FAULTFS_GATE");
+	struct timespec tick = {.tv_nsec = 1000000};
+
+	while (n > 4096 && gate != NULL && file_by_fd(fd) != NULL &&
+	       syscall(SYS_faccessat, AT_FDCWD, gate, F_OK) == 0)
+		nanosleep(&tick, NULL);
+	return syscall(SYS_pread64, fd, buf, n, at);
 }
 
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t at)
@@ -309,6 +321,7 @@ int fsync(int fd)
 }
 
 int openat64(int dir, const char *name, int flags, ...) __attribute__((alias("openat")));
+ssize_t pread64(int fd, void *buf, size_t n, off_t at) __attribute__((alias("pread")));
 ssize_t pwritev64(int fd, const struct iovec *iov, int n, off_t at)
 	__attribute__((alias("pwritev")));
 int fallocate64(int fd, int mode, off_t at, off_t bytes) __attribute__((alias("fallocate")));

@@ -72,6 +72,13 @@ def wait_mails(directory, count, seconds=30):
                       "%d mails at the next hop" % count)
 
 
+def start_recovered(lab):
+    """Starts the gateway and waits until it has all that lay in its spool."""
+    lab.start()
+    wait_until(lambda: json.loads(lab.ctl("--json", "status"))["spool"]["recovery"]["done"], 60,
+               "end of recovery")
+
+
 def next_mail(lab, action):
     """Runs the action and returns the mail that it brought to the next hop."""
     arrived = lab.path("arrived")

@@ -70,8 +70,7 @@ def test_queue_survives_while_the_next_hop_is_down(lab):
     assert len(got["acknowledged"]) == 20, got["errors"][:3]
     lab.kill()
     lab.start()
-    status = json.loads(lab.ctl("--json", "status"))
-    assert status["queued"] == 20, status
+    wait_until(lambda: json.loads(lab.ctl("--json", "status"))["queued"] == 20, 30, "the queue")
     lab.sink = lab.start_sink(lab.path("arrived"))
     check_all(lab, got["acknowledged"])
     wait_until(lambda: json.loads(lab.ctl("--json", "status"))["queued"] == 0, 30, "empty queue")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from harness import FAULTFS, Lab, Raw, expect, main, mails_about, wait_until
+from harness import BUILD, FAULTFS, Lab, Raw, expect, main, mails_about, wait_until
 from test_crash import check_all, start_load
 
 DELAY_MS = 300
@@ -114,6 +114,60 @@ def test_power_cut_loses_no_acknowledged_message():
         lab.start_sink(lab.path("arrived"))
         print("# %d acknowledged before the cut" % len(acknowledged))
         check_all(lab, acknowledged)
+
+
+OLD = 100000
+DUE_EVERY = 5000  # of perf-recovery: the others wait an hour
+
+
+def spool_status(lab):
+    return json.loads(lab.ctl("--json", "status"))["spool"]
+
+
+def test_mail_is_accepted_before_the_spool_has_been_read_and_nothing_in_it_is_lost():
+    with Lab(workers=[min(1, os.cpu_count() - 1)]) as lab:
+        lab.start_sink(lab.path("arrived"))
+        gate = lab.path("gate")
+        open(gate, "w").close()
+        fill = [os.path.join(BUILD, "perf", "perf-recovery"), "fill", lab.spool, OLD, 500]
+        subprocess.run([str(a) for a in fill], check=True)
+        # none of the old segments can be read
+        began = time.monotonic()
+        lab.start(shim(lab, GATE=gate))
+        ready = time.monotonic()
+        expect(submit(lab, "new")[0], 250)
+        accepted = time.monotonic()
+        recovery = spool_status(lab)["recovery"]
+        assert not recovery["done"] and recovery["stage"] == "scanning", recovery
+        assert recovery["segments"] > 0 and recovery["segments_done"] == 0, recovery
+        mails_about(lab.path("arrived"), "new")
+        print("# a spool of %d messages, %.0f MB: ready after %.2f s, a message accepted %.2f s later"
+              % (OLD, recovery["bytes"] / 1e6, ready - began, accepted - ready))
+        os.unlink(gate)
+        wait_until(lambda: spool_status(lab)["recovery"]["done"], 60, "end of recovery")
+        due = OLD // DUE_EVERY
+        assert len(mails_about(lab.path("arrived"), "old", due)) == due
+        left = OLD - due
+        wait_until(lambda: spool_status(lab)["messages"] == left, 30, "what is due is done")
+        status = json.loads(lab.ctl("--json", "status"))
+        assert status["queued"] == left, status
+        assert status["spool"]["recovered"] == status["spool"]["recovery"]["found"] == OLD, status
+        text = lab.log()
+        assert " recovery begun: " in text and " recovery ended: %d messages " % OLD in text
+        # and as it is, without a gate
+        lab.kill()
+        began = time.monotonic()
+        lab.start()
+        ready = time.monotonic()
+        expect(submit(lab, "newer")[0], 250)
+        print("# without a gate: ready after %.2f s, a message accepted %.2f s later" %
+              (ready - began, time.monotonic() - ready))
+        wait_until(lambda: spool_status(lab)["recovery"]["done"], 60, "end of recovery")
+        wait_until(lambda: json.loads(lab.ctl("--json", "status"))["queued"] == left, 30,
+                   "all others in the queue")
+        print("# %.2f s of recovery" % spool_status(lab)["recovery"]["seconds"])
+        assert len(mails_about(lab.path("arrived"), "new")) == 1
+        assert lab.stop() == 0
 
 
 def test_a_full_spool_is_452_and_mail_is_taken_again_when_there_is_room():

@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 
-from harness import (CLIENT, POSTERNCTL, Lab, Raw, expect, main, mails, mails_about, wait_mails,
-                     wait_until)
+from harness import (CLIENT, POSTERNCTL, Lab, Raw, expect, main, mails, mails_about, start_recovered,
+                     wait_mails, wait_until)
 
 PARTNER = 2526
 CROWD = 3000
@@ -118,7 +118,7 @@ def test_a_hold_outlives_kill_and_restart(lab):
     # of the two entries of a message the first holds both
     assert answer["matched"] == 4 and answer["results"] == {"done": 3, "unchanged": 1}, answer
     lab.kill()
-    lab.start()
+    start_recovered(lab)
     assert len(rows(lab, "--status", "held")) == 3
     lab.sink = lab.start_sink(lab.path("arrived"))
     lab.start_sink(lab.path("partner"), PARTNER)
@@ -145,7 +145,7 @@ def test_a_route_moves_what_waits(lab):
     a = rows(lab, "--sender", "alice@example.net")[0]["id"]
     assert order(lab, "route", "partner", "--id", a)["results"] == {"done": 1}
     lab.kill()
-    lab.start()
+    start_recovered(lab)
     assert rows(lab, "--id", a)[0]["pool"] == "partner"
     order(lab, "release", "--id", a)
     assert mails_about(lab.path("partner"), "one")[0]["to"] == ["bob@example.org"]
@@ -213,7 +213,7 @@ def test_thousands_are_paged_changed_and_deleted_while_others_are_answered(lab):
     assert len(rows(lab, "--sender", "<>")) == bounced["results"]["done"], bounced
     wait_until(lambda: order(lab, "delete", "--all", status=0)["matched"] == 0, 20)
     lab.kill()
-    lab.start()
+    start_recovered(lab)
     assert rows(lab) == []
 
 

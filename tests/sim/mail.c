@@ -49,6 +49,7 @@ void mail_options_default(struct mail_options *o)
 		.hostname = "mx.test",
 		.n_pools = 1,
 		.max_messages = 1024,
+		.memory = getenv("RELAY_MEMORY") != NULL ? (size_t)1 << 20 : 0,
 	};
 	o->relay.pools[0] = (struct relay_pool){
 		.name = "default",
@@ -77,13 +78,13 @@ static bool source_for(void *arg, const struct ip_addr *to, struct ip_addr *sour
 	return true;
 }
 
-static void accepted(void *arg, const struct spool_found *f)
+static void accepted(void *arg, const struct spool_found *f, const struct spool_request *commit)
 {
 	struct mail *m = arg;
 
 	m->last = m->kept[m->accepted++ % 16] = *f;
 	if (!m->hold_relay)
-		assert_int_equal(relay_add(m->relay, f), 0);
+		assert_int_equal(relay_accept(m->relay, f, commit), 0);
 }
 
 /* The auth threads run in real time; nothing else happens meanwhile. */

@@ -82,7 +82,8 @@ struct mail {
 	struct list peers;
 };
 
-/* One user: alice, password secret.  One next hop, without TLS; long deadlines. */
+/* One user: alice, password secret.  One next hop, without TLS; long deadlines.  The relay reads
+ * the spool, but sends from memory where RELAY_MEMORY is in the environment. */
 void mail_options_default(struct mail_options *o);
 struct mail *mail_create(const struct mail_options *o); /* NULL: the defaults */
 /* Aborts the peers that are left, lets everything end, and fails unless all chunks, sessions,

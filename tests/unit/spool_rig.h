@@ -37,14 +37,22 @@ static inline void note_found(void *arg, const struct spool_found *f)
 	g->found[g->n_found++] = *f;
 }
 
-static inline int try_open(struct rig *g, char *error, size_t error_bytes)
+/* Open, and nothing recovered yet. */
+static inline int try_open_behind(struct rig *g, char *error, size_t error_bytes)
 {
 	g->n_found = g->jobs = 0;
 	int rc = spool_open(&g->sp, &g->config, error, error_bytes);
-	if (rc == 0) {
-		spool_each_found(g->sp, note_found, g);
+	if (rc == 0)
 		g->client = spool_client_create(g->sp, JOBS);
-	}
+	return rc;
+}
+
+static inline int try_open(struct rig *g, char *error, size_t error_bytes)
+{
+	int rc = try_open_behind(g, error, error_bytes);
+
+	if (rc == 0)
+		spool_each_found(g->sp, note_found, g);
 	return rc;
 }
 

@@ -162,6 +162,7 @@ static void absent_keys_take_their_defaults(void **state)
 	assert_int_equal(c.spool.commit.max_delay_us, 2000);
 	assert_string_equal(c.relay.pool[0].name, "default");
 	assert_string_equal(c.relay.pool[0].next_hop[0].name, "192.0.2.1");
+	assert_int_equal(c.relay.memory, 32 << 20);
 	assert_int_equal(c.relay.pool[0].retry.give_up_us, 5ull * 86400 * 1000000);
 	assert_int_equal(c.control.http_address.family, 0);
 	assert_int_equal(c.control.log_level, LOG_INFO);
@@ -189,6 +190,26 @@ static void every_choice_of_the_tcp_stack_reaches_its_field(void **state)
 	assert_int_equal(c.dataplane.tcp.congestion, CONFIG_CONGESTION_NEWRENO);
 	assert_int_equal(c.dataplane.tcp.keepalive_us, 90000000);
 	assert_int_equal(c.dataplane.tcp.trace_events, 64);
+}
+
+#define PIN_TEXT "+/8QqkFYCQIuUlHJ1aHdxGZcMCg3N3TEIL1NTrjAjeQ="
+
+static void pins_are_octets_and_stand_in_for_a_name(void **state)
+{
+	static const char pins[] =
+		"port: 2525, tls: implicit, pins: [" PIN_TEXT ", \"" PIN_TEXT "\"]";
+	static const uint8_t first[] = {0xfb, 0xff, 0x10, 0xaa, 0x41, 0x58};
+	char *text = edited("port: 2525", pins);
+	struct config c;
+	struct config_errors e;
+
+	assert_int_equal(parse(&c, text, &e), 0);
+	const struct config_next_hop *h = &c.relay.pool[0].next_hop[1];
+	assert_int_equal(h->pin_count, 2);
+	assert_memory_equal(h->pin[0], first, sizeof(first));
+	assert_memory_equal(h->pin[0], h->pin[1], CONFIG_PIN_BYTES);
+	assert_int_equal(c.relay.pool[0].next_hop[0].pin_count, 0);
+	free(text);
 }
 
 static const struct {
@@ -333,6 +354,10 @@ static void a_comparison_names_every_key_that_differs_and_whether_it_reloads(voi
 		{"minimum: \"1.3\"", "records: native\n  minimum: \"1.3\"", "+tls.records "},
 		{"http: 127.0.0.1:9587", "http: 127.0.0.1:9588", "-control.http "},
 		{"port: 2525", "port: 2526", "+relay.pools[0].next_hops[1].port "},
+		{"relay:\n", "relay:\n  memory: 64M\n", ""}, /* what 256M make it anyway */
+		{"relay:\n", "relay:\n  memory: 0\n", "+relay.memory "},
+		{"tls: required", "tls: required, pins: [" PIN_TEXT "]",
+		 "+relay.pools[0].next_hops[0].pins "},
 		{"[LOGIN]", "[PLAIN]", "+auth.mechanisms "},
 		{"[LOGIN]", "[LOGIN]", ""},
 		{"/etc/postern/users\n", "/etc/postern/users\n  backends: [{type: users}]\n",
@@ -380,6 +405,7 @@ int main(void)
 		cmocka_unit_test(every_value_reaches_its_field),
 		cmocka_unit_test(every_choice_of_the_tcp_stack_reaches_its_field),
 		cmocka_unit_test(absent_keys_take_their_defaults),
+		cmocka_unit_test(pins_are_octets_and_stand_in_for_a_name),
 		cmocka_unit_test(each_fault_is_told_with_place_and_remedy),
 		cmocka_unit_test(all_faults_are_reported_in_the_order_of_the_file),
 		cmocka_unit_test(more_than_twenty_faults_are_counted),

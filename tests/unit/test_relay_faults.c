@@ -328,6 +328,7 @@ static void a_message_that_cannot_be_read_for_ever_costs_little_and_stays(void *
 
 	mail_options_default(&o);
 	o.relay.pools[0].give_up_us = 10ull * MINUTE;
+	o.relay.memory = 0;
 	struct mail *m = mail_create(&o);
 	struct bench b = {.m = m, .h = hop_create(m, MAIL_HOP)};
 	disk_faults(m->disk)->per_million[DISK_READ] = 1000000;

@@ -79,10 +79,39 @@ static void a_listener_has_submissions_policy_where_it_says_nothing(void **state
 	assert_true(p.add_sender && p.hide_client);
 }
 
+static void a_hop_has_its_pins(void **state)
+{
+	static struct config c;
+	static struct relay_config r;
+	struct config_next_hop *h = &c.relay.pool[0].next_hop[0];
+
+	c.relay.pool_count = c.relay.pool[0].next_hop_count = c.dataplane.worker_count = 1;
+	h->tls = CONFIG_HOP_TLS_IMPLICIT;
+	h->pin_count = 2;
+	memset(h->pin[0], 1, sizeof(h->pin[0]));
+	memset(h->pin[1], 2, sizeof(h->pin[1]));
+	settings_relay(&c, NULL, &r);
+	assert_int_equal(r.pools[0].hops[0].n_pins, 2);
+	assert_memory_equal(r.pools[0].hops[0].pins, h->pin, sizeof(h->pin));
+}
+
+static void workers_share_the_memory_of_the_relay(void **state)
+{
+	static struct config c;
+	static struct relay_config r;
+
+	c.dataplane.worker_count = 3;
+	c.relay.memory = 30 << 20;
+	settings_relay(&c, NULL, &r);
+	assert_int_equal(r.memory, 10 << 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(back_ends_are_told_as_written_and_compare_octet_by_octet),
+		cmocka_unit_test(a_hop_has_its_pins),
+		cmocka_unit_test(workers_share_the_memory_of_the_relay),
 		cmocka_unit_test(a_listener_has_submissions_policy_where_it_says_nothing),
 		cmocka_unit_test(tokens_are_not_offered_before_the_restart_that_brings_their_keys),
 	};

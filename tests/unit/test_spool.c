@@ -1,133 +1,5 @@
 /* test_spool.c - the spool on real files with its threads: what a worker sees */
-#include "tests/unit/spool_kit.h"
-
-#include <errno.h>
-#include <pthread.h>
-
-enum { CHUNK_BYTES = 4096 };
-
-struct fixture {
-	char directory[64];
-	struct spool_config config;
-	struct spool *sp;
-	struct spool_client *client;
-};
-
-static void start(struct fixture *f)
-{
-	char error[256] = "";
-
-	if (spool_open(&f->sp, &f->config, error, sizeof(error)) != 0)
-		fail_msg("%s", error);
-	assert_int_equal(spool_start(f->sp), 0);
-	f->client = spool_client_create(f->sp, 256);
-	assert_non_null(f->client);
-}
-
-static void stop(struct fixture *f)
-{
-	spool_client_destroy(f->client);
-	spool_close(f->sp);
-}
-
-static int set_up(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	snprintf(f->directory, sizeof(f->directory), "/tmp/test-spool-XXXXXX");
-	if (mkdtemp(f->directory) == NULL)
-		return -1;
-	f->config = (struct spool_config){
-		.directory = f->directory,
-		.segment_size = 1 << 20,
-		.max_delay_us = 2000,
-		.readers = 2,
-		.io = &spool_io_linux,
-	};
-	start(f);
-	*state = f;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *f = *state;
-
-	stop(f);
-	kit_empty_directory(f->directory);
-	free(f);
-	return 0;
-}
-
-static int commit(struct fixture *f, uint64_t n, uint64_t body_bytes, spool_id_t *id)
-{
-	uint8_t envelope[512];
-	struct spool_request r = {.op = SPOOL_COMMIT};
-	static const char prefix[] = "Received: by test\r\n";
-
-	*id = r.id = spool_new_id(f->sp);
-	r.envelope = envelope;
-	r.envelope_bytes = kit_envelope(envelope, sizeof(envelope), n, 3);
-	r.prefix = (const uint8_t *)prefix;
-	r.prefix_bytes = sizeof(prefix) - 1;
-	r.body_bytes = body_bytes;
-	r.chunks = kit_body(n, 0, body_bytes, CHUNK_BYTES);
-	int verdict = kit_run(f->client, &r);
-	kit_free_chunks(r.chunks);
-	return verdict;
-}
-
-static int commit_large(struct fixture *f, uint64_t n, uint64_t body_bytes, spool_id_t *id)
-{
-	uint8_t envelope[512];
-	struct spool_request r = {.op = SPOOL_COMMIT, .large = true, .body_bytes = body_bytes};
-
-	*id = r.id = spool_new_id(f->sp);
-	for (uint64_t at = 0; at < body_bytes; at += 65536) {
-		uint64_t piece = body_bytes - at < 65536 ? body_bytes - at : 65536;
-		struct spool_request a = {.op = SPOOL_BODY_APPEND, .id = r.id};
-
-		a.chunks = kit_body(n, at, piece, CHUNK_BYTES);
-		assert_int_equal(kit_run(f->client, &a), 0);
-		kit_free_chunks(a.chunks);
-	}
-	r.envelope = envelope;
-	r.envelope_bytes = kit_envelope(envelope, sizeof(envelope), n, 3);
-	return kit_run(f->client, &r);
-}
-
-static int dispose_last(struct fixture *f, spool_id_t id)
-{
-	struct spool_request r = {.op = SPOOL_DISPOSE, .id = id, .last = true};
-
-	return kit_run(f->client, &r);
-}
-
-/* The body as it reads back, in pieces of an odd size, must be message n's. */
-static void assert_body(struct fixture *f, spool_id_t id, uint64_t n, uint64_t prefix_bytes,
-			uint64_t body_bytes)
-{
-	uint64_t at = prefix_bytes;
-
-	while (at < prefix_bytes + body_bytes) {
-		struct spool_request r = {.op = SPOOL_READ, .id = id, .read_offset = at};
-
-		r.chunks = kit_chunk(CHUNK_BYTES);
-		r.chunks->next = kit_chunk(CHUNK_BYTES);
-		r.read_bytes = 5003;
-		assert_int_equal(kit_run(f->client, &r), 0);
-		assert_true(r.read_bytes > 0);
-		for (uint64_t i = 0; i < r.read_bytes; i++) {
-			const struct chunk *c = i < CHUNK_BYTES ? r.chunks : r.chunks->next;
-
-			assert_int_equal(c->data[i % CHUNK_BYTES],
-					 kit_byte(n, at - prefix_bytes + i));
-		}
-		at += r.read_bytes;
-		kit_free_chunks(r.chunks);
-	}
-	assert_int_equal(at, prefix_bytes + body_bytes);
-}
+#include "tests/unit/spool_fixture.h"
 
 static void committed_message_reads_back(void **state)
 {
@@ -170,24 +42,10 @@ static void disposed_message_is_gone_and_its_file_too(void **state)
 	stop(f);
 	assert_int_equal(kit_count_files(f->directory, ".body"), 0);
 	start(f);
+	recovered(f->sp, ignore_found, NULL);
 	spool_status(f->sp, &st);
 	assert_int_equal(st.recovered, 0);
 	assert_int_equal(st.messages, 0);
-}
-
-struct found_list {
-	struct spool_found at[8];
-	uint8_t done[8];
-	unsigned n;
-};
-
-static void note_found(void *arg, const struct spool_found *f)
-{
-	struct found_list *l = arg;
-
-	assert_true(l->n < 8);
-	l->done[l->n] = f->done[0];
-	l->at[l->n++] = *f;
 }
 
 static void restart(struct fixture *f, struct found_list *found)
@@ -196,8 +54,8 @@ static void restart(struct fixture *f, struct found_list *found)
 
 	stop(f);
 	assert_int_equal(spool_open(&f->sp, &f->config, error, sizeof(error)), 0);
-	spool_each_found(f->sp, note_found, found);
 	assert_int_equal(spool_start(f->sp), 0);
+	recovered(f->sp, note_found, found);
 	f->client = spool_client_create(f->sp, 256);
 }
 
@@ -396,6 +254,7 @@ static void workers_in_parallel_keep_their_own_messages(void **state)
 	assert_int_equal(st.messages, 80);
 	stop(f);
 	start(f);
+	recovered(f->sp, ignore_found, NULL);
 	spool_status(f->sp, &st);
 	assert_int_equal(st.recovered, 80);
 	assert_int_equal(st.torn_bytes, 0);
@@ -463,6 +322,7 @@ static void close_finishes_what_was_submitted(void **state)
 	}
 	spool_close(f->sp);
 	start(f);
+	recovered(f->sp, ignore_found, NULL);
 	spool_status(f->sp, &st);
 	assert_int_equal(st.recovered, 8);
 }

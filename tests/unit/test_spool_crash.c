@@ -1,5 +1,6 @@
 /*
  * test_spool_crash.c - random work, a power cut at a random call, recovery; many times over.
+ * Recovery goes on behind new work, and is cut short as well.
  *
  * The model below knows what was answered.  After every restart: an acknowledged message is found
  * exactly once with its bytes; one whose last disposition was acknowledged is not found; nothing
@@ -20,7 +21,8 @@ enum knowledge { UNKNOWN, SUBMITTED, ACKED, ABORTED, LAST_SUBMITTED, LAST_ACKED,
 struct message {
 	spool_id_t id;
 	uint64_t body_bytes;
-	bool large, busy, found;
+	bool large, busy;
+	bool here; /* the worker has it: committed in this life, or handed over by recovery */
 	enum knowledge known;
 	uint16_t done_told, done_acked; /* bit a recipient */
 	uint32_t attempts_told, attempts_acked;
@@ -50,6 +52,8 @@ struct world {
 	struct job job[JOBS];
 	unsigned outstanding;
 	unsigned read_back, found_again, moved, marked;
+	bool recovering;
+	unsigned cut_short, beside; /* recoveries; commits while one was under way */
 };
 
 #define world_assert(w, condition)                                                            \
@@ -105,13 +109,18 @@ static void job_done(struct spool_request *r)
 	switch (r->op) {
 	case SPOOL_COMMIT:
 		m->busy = false;
-		if (ok)
+		if (ok) {
 			m->known = ACKED;
+			m->here = true;
+			w->beside += w->recovering;
+		}
 		break;
 	case SPOOL_DISPOSE:
 		m->busy = false;
-		if (ok && r->last)
+		if (ok && r->last) {
 			m->known = LAST_ACKED;
+			m->here = false;
+		}
 		if (ok && !r->last) {
 			m->done_acked |= j->done;
 			if (r->marked)
@@ -207,7 +216,7 @@ static struct message *pick(struct world *w)
 	for (unsigned tries = 0; tries < 8 && w->n > 0; tries++) {
 		struct message *m = &w->m[kit_draw(&w->rnd, w->n)];
 
-		if (m->known == ACKED && !m->busy)
+		if (m->known == ACKED && m->here && !m->busy)
 			return m;
 	}
 	return NULL;
@@ -294,7 +303,7 @@ static void act(struct world *w)
 		step(w);
 }
 
-static void world_open(struct world *w, void (*found)(void *, const struct spool_found *))
+static void world_open(struct world *w)
 {
 	char error[256];
 	struct spool_config config = {.directory = "simulated",
@@ -305,8 +314,7 @@ static void world_open(struct world *w, void (*found)(void *, const struct spool
 
 	if (spool_open(&w->sp, &config, error, sizeof(error)) != 0)
 		fail_msg("seed %llu: %s", (unsigned long long)w->seed, error);
-	if (found != NULL)
-		spool_each_found(w->sp, found, w);
+	w->recovering = true;
 	w->client = spool_client_create(w->sp, 2 * JOBS);
 }
 
@@ -321,7 +329,7 @@ static void world_abandon(struct world *w)
 		w->job[i].in_use = false;
 	}
 	for (unsigned i = 0; i < w->n; i++)
-		w->m[i].busy = w->m[i].found = false;
+		w->m[i].busy = w->m[i].here = false;
 	w->outstanding = 0;
 }
 
@@ -333,8 +341,8 @@ static void check_found(void *arg, const struct spool_found *f)
 	for (unsigned i = 0; i < w->n && m == NULL; i++)
 		m = w->m[i].id == f->id ? &w->m[i] : NULL;
 	world_assert(w, m != NULL);
-	world_assert(w, !m->found);
-	m->found = true;
+	world_assert(w, !m->here);
+	m->here = true;
 	world_assert(w, m->known == SUBMITTED || m->known == ACKED || m->known == LAST_SUBMITTED);
 	world_assert(w, f->content_bytes == m->body_bytes);
 	world_assert(w, f->recipients == RECIPIENTS);
@@ -356,8 +364,8 @@ static void check_missing(struct world *w)
 	for (unsigned i = 0; i < w->n; i++) {
 		struct message *m = &w->m[i];
 
-		world_assert(w, m->found || m->known != ACKED);
-		if (m->found)
+		world_assert(w, m->here || m->known != ACKED);
+		if (m->here)
 			m->known = ACKED;
 		else if (m->known == SUBMITTED || m->known == LAST_SUBMITTED)
 			m->known = LOST;
@@ -369,7 +377,7 @@ static void read_all_back(struct world *w)
 	for (unsigned i = 0; i < w->n; i++) {
 		struct message *m = &w->m[i];
 
-		for (uint64_t at = 0; m->found && at < m->body_bytes; at += 4 * CHUNK_BYTES) {
+		for (uint64_t at = 0; m->here && at < m->body_bytes; at += 4 * CHUNK_BYTES) {
 			struct job *j = job_begin(w, SPOOL_READ, m);
 			unsigned before = w->read_back;
 
@@ -406,21 +414,67 @@ static void world_destroy(struct world *w)
 	free(w);
 }
 
-/* Six lives of one directory, each ended by a power cut (or kill) at a random call. */
+static void recover_on(struct world *w)
+{
+	struct spool_progress p;
+
+	spool_recovery_step(w->sp);
+	spool_poll_found(w->sp, check_found, w);
+	spool_recovery_progress(w->sp, &p);
+	w->recovering = p.stage != SPOOL_RECOVERY_DONE;
+	world_assert(w, p.stage != SPOOL_RECOVERY_FAILED || disk_is_off(w->disk));
+}
+
+/* New work while the old is looked for; to its end, or so many rounds. */
+static void recover_beside_work(struct world *w, unsigned rounds)
+{
+	for (unsigned i = 0; w->recovering && i < rounds && !disk_is_off(w->disk); i++) {
+		if (kit_draw(&w->rnd, 3) > 0)
+			act(w);
+		else
+			step(w);
+		recover_on(w);
+	}
+}
+
+static void end_life(struct world *w, enum disk_loss loss)
+{
+	world_abandon(w);
+	disk_restart(w->disk, loss);
+	world_open(w);
+}
+
+/* As after any start: all that was answered is there, and is what it was. */
+static void check_all(struct world *w)
+{
+	recover_beside_work(w, UINT32_MAX);
+	for (unsigned i = 0; i < 300 && w->outstanding > 0; i++)
+		step(w);
+	world_assert(w, w->outstanding == 0);
+	check_missing(w);
+	read_all_back(w);
+}
+
+/* Six lives of one directory, each ended by a power cut (or kill) at a random call; every other
+ * one is followed by some that end while its recovery is under way. */
 static void live(struct world *w, enum disk_loss loss)
 {
 	w->max_size = w->seed % 3 == 0 ? 450000 : 0;
-	world_open(w, NULL);
+	world_open(w);
+	check_all(w);
 	for (unsigned life = 0; life < LIVES; life++) {
 		disk_faults(w->disk)->power_cut = 1 + kit_draw(&w->rnd, 400);
 		disk_faults(w->disk)->short_write_percent = (uint32_t)kit_draw(&w->rnd, 30);
 		for (unsigned i = 0; i < 120 && !disk_is_off(w->disk); i++)
 			act(w);
-		world_abandon(w);
-		disk_restart(w->disk, loss);
-		world_open(w, check_found);
-		check_missing(w);
-		read_all_back(w);
+		end_life(w, loss);
+		for (uint64_t cuts = kit_draw(&w->rnd, 3); cuts > 0; cuts--) {
+			disk_faults(w->disk)->power_cut = 1 + kit_draw(&w->rnd, 60);
+			recover_beside_work(w, 1 + (unsigned)kit_draw(&w->rnd, 20));
+			w->cut_short += w->recovering;
+			end_life(w, loss);
+		}
+		check_all(w);
 	}
 	world_assert(w, disk_violations(w->disk) == 0);
 	world_abandon(w);
@@ -436,7 +490,7 @@ static uint64_t soak(uint64_t seeds)
 
 static void run_seeds(enum disk_loss loss, uint64_t first, uint64_t seeds)
 {
-	unsigned found = 0, read_back = 0, moved = 0, marked = 0;
+	unsigned found = 0, read_back = 0, moved = 0, marked = 0, cut_short = 0, beside = 0;
 
 	seeds = soak(seeds);
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
@@ -447,11 +501,14 @@ static void run_seeds(enum disk_loss loss, uint64_t first, uint64_t seeds)
 		read_back += w->read_back;
 		moved += w->moved;
 		marked += w->marked;
+		cut_short += w->cut_short;
+		beside += w->beside;
 		world_destroy(w);
 	}
 	/* The runs must have reached what they are about. */
 	assert_true(found > seeds * 50 && read_back > found && moved > seeds);
 	assert_true(marked > seeds * 5);
+	assert_true(cut_short > seeds && beside > seeds);
 }
 
 static void power_cut_that_loses_everything_unsynced_keeps_every_promise(void **state)
@@ -478,7 +535,8 @@ static void failing_calls_never_break_a_promise(void **state)
 	for (uint64_t seed = 1; seed <= soak(200); seed++) {
 		struct world *w = world_create(seed + 5000000);
 
-		world_open(w, NULL);
+		world_open(w);
+		check_all(w);
 		for (unsigned life = 0; life < 3; life++) {
 			struct disk_faults *f = disk_faults(w->disk);
 
@@ -498,11 +556,8 @@ static void failing_calls_never_break_a_promise(void **state)
 			for (unsigned i = 0; i < 10; i++)
 				step(w);
 			world_assert(w, m->known == ACKED);
-			world_abandon(w);
-			disk_restart(w->disk, DISK_DROP_RANDOM);
-			world_open(w, check_found);
-			check_missing(w);
-			read_all_back(w);
+			end_life(w, DISK_DROP_RANDOM);
+			check_all(w);
 		}
 		world_assert(w, disk_violations(w->disk) == 0);
 		world_abandon(w);

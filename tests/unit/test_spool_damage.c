@@ -471,7 +471,7 @@ static void unreadable_segment_is_kept_and_the_rest_goes_on(void **state)
 	spool_abandon(g->sp);
 	forget_jobs(g);
 	disk_restart(g->disk, DISK_DROP_ALL);
-	disk_faults(g->disk)->nth[DISK_READ] = 2; /* the first reads the header */
+	disk_faults(g->disk)->nth[DISK_READ] = 3; /* those before read the header */
 	assert_int_equal(try_open(g, error, sizeof(error)), 0);
 	assert_int_equal(g->n_found, 0);
 	assert_int_equal(commit(g, 1, 100, NULL), 0);

@@ -5,30 +5,53 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_OBJECTS = 256 };
+enum { BLOCK_OBJECTS = 256, HEAD_BYTES = 64, DENSE_BLOCK = 32768 /* and its alignment */ };
 
 struct tag {
 	uint32_t generation; /* odd: in use */
 	uint32_t next_free;  /* index + 1 */
 };
 
+/* In front of a dense block. */
+struct head {
+	struct slab *slab;
+	uint32_t first; /* index */
+};
+static_assert(sizeof(struct head) <= HEAD_BYTES, "in front of the objects");
+
 struct slab {
 	size_t object_bytes;
+	size_t head_bytes;   /* 0: not dense */
+	uint32_t in_a_block; /* objects, of a dense slab */
+	void *owner;
 	uint32_t limit, used, extent;
 	uint32_t first_free; /* index + 1; 0: none */
 	struct tag *tags;    /* by index */
 	uint8_t **blocks;
 };
 
-struct slab *slab_create(size_t object_bytes, uint32_t limit)
+/* The division of all others is by a constant. */
+static uint32_t block_of(const struct slab *s, uint32_t i)
+{
+	return s->head_bytes > 0 ? i / s->in_a_block : i / BLOCK_OBJECTS;
+}
+
+static uint32_t place_of(const struct slab *s, uint32_t i)
+{
+	return s->head_bytes > 0 ? i % s->in_a_block : i % BLOCK_OBJECTS;
+}
+
+static struct slab *create(size_t object_bytes, size_t head_bytes, uint32_t limit)
 {
 	struct slab *s = calloc(1, sizeof(*s));
 
 	if (s == NULL)
 		return NULL;
-	s->object_bytes = (object_bytes + 63) & ~(size_t)63;
+	s->object_bytes = object_bytes;
+	s->head_bytes = head_bytes;
 	s->limit = limit;
-	s->blocks = calloc((size_t)limit / BLOCK_OBJECTS + 1, sizeof(*s->blocks));
+	s->in_a_block = (uint32_t)((DENSE_BLOCK - HEAD_BYTES) / object_bytes);
+	s->blocks = calloc((size_t)block_of(s, limit) + 1, sizeof(*s->blocks));
 	s->tags = calloc((size_t)limit + 1, sizeof(*s->tags));
 	if (s->blocks == NULL || s->tags == NULL) {
 		slab_destroy(s);
@@ -37,11 +60,45 @@ struct slab *slab_create(size_t object_bytes, uint32_t limit)
 	return s;
 }
 
+struct slab *slab_create(size_t object_bytes, uint32_t limit)
+{
+	return create((object_bytes + 63) & ~(size_t)63, 0, limit);
+}
+
+struct slab *slab_create_dense(size_t object_bytes, uint32_t limit, void *owner)
+{
+	assert(object_bytes <= SLAB_DENSE_BYTES);
+	struct slab *s = create((object_bytes + 7) & ~(size_t)7, HEAD_BYTES, limit);
+
+	if (s != NULL)
+		s->owner = owner;
+	return s;
+}
+
+static const struct head *head_of(const void *object)
+{
+	return (const struct head *)((uintptr_t)object & ~(uintptr_t)(DENSE_BLOCK - 1));
+}
+
+void *slab_dense_owner(const void *object)
+{
+	return head_of(object)->slab->owner;
+}
+
+handle_t slab_dense_handle(const void *object)
+{
+	const struct head *h = head_of(object);
+	size_t at = (size_t)((const uint8_t *)object - (const uint8_t *)h) - HEAD_BYTES;
+	uint32_t i = h->first + (uint32_t)(at / h->slab->object_bytes);
+
+	return (uint64_t)h->slab->tags[i].generation << 32 | i;
+}
+
 void slab_destroy(struct slab *s)
 {
 	if (s == NULL)
 		return;
-	for (uint32_t i = 0; s->blocks != NULL && i <= s->limit / BLOCK_OBJECTS; i++)
+	for (uint32_t i = 0; s->blocks != NULL && i <= block_of(s, s->limit); i++)
 		free(s->blocks[i]);
 	free(s->blocks);
 	free(s->tags);
@@ -50,7 +107,7 @@ void slab_destroy(struct slab *s)
 
 static void *object(const struct slab *s, uint32_t i)
 {
-	return s->blocks[i / BLOCK_OBJECTS] + s->object_bytes * (i % BLOCK_OBJECTS);
+	return s->blocks[block_of(s, i)] + s->head_bytes + s->object_bytes * place_of(s, i);
 }
 
 void *slab_alloc(struct slab *s, handle_t *h)
@@ -64,11 +121,15 @@ void *slab_alloc(struct slab *s, handle_t *h)
 		if (s->extent == s->limit)
 			return NULL;
 		i = s->extent;
-		if (i % BLOCK_OBJECTS == 0) {
-			uint8_t *b = aligned_alloc(64, s->object_bytes * BLOCK_OBJECTS);
+		if (place_of(s, i) == 0) {
+			uint8_t *b = s->head_bytes > 0
+					     ? aligned_alloc(DENSE_BLOCK, DENSE_BLOCK)
+					     : aligned_alloc(64, s->object_bytes * BLOCK_OBJECTS);
 			if (b == NULL)
 				return NULL;
-			s->blocks[i / BLOCK_OBJECTS] = b;
+			if (s->head_bytes > 0)
+				*(struct head *)b = (struct head){s, i};
+			s->blocks[block_of(s, i)] = b;
 		}
 		s->extent++;
 	}

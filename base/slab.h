@@ -19,6 +19,12 @@ struct slab;
 typedef uint64_t handle_t; /* generation << 32 | index; 0 is never valid */
 
 struct slab *slab_create(size_t object_bytes, uint32_t limit);
+/* For very many small objects: without padding, at 8 bytes, and each knows its slab's owner and
+ * its handle by its address.  object_bytes: at most SLAB_DENSE_BYTES. */
+enum { SLAB_DENSE_BYTES = 1024 };
+struct slab *slab_create_dense(size_t object_bytes, uint32_t limit, void *owner);
+void *slab_dense_owner(const void *object);
+handle_t slab_dense_handle(const void *object);
 void slab_destroy(struct slab *s);
 /* A zeroed object; *h (may be NULL) is its handle. */
 void *slab_alloc(struct slab *s, handle_t *h);

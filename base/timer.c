@@ -1,10 +1,12 @@
 /*
- * timer.c - four levels of 256 slots: 1 ms, 256 ms, 65.5 s and 4.66 h a slot.
+ * timer.c - four levels of 512 slots: 1 ms, 256 ms, 65.5 s and 4.66 h a slot.
  *
- * Invariant: a timer with tick T sits in the lowest level whose span from the wheel's tick
- * reaches T.  When the wheel's tick enters a new slot of level n + 1, that slot is emptied
- * into the levels below.  Timers past the last level wait in its farthest slot and are placed
- * again when it comes round.
+ * Invariant: a timer with tick T sits no lower than in the lowest level whose span from the
+ * wheel's tick reaches T.  A level spans two slots of the level above, so the next slot of that
+ * one may be emptied into it at any time: timer_advance() moves a few timers each time, and
+ * nothing is left when the wheel's tick enters the slot, unless they are too many or time has
+ * jumped; then the rest moves at once.  Timers past the last level wait in its farthest slot and
+ * are placed again when it comes round.
  */
 #include "base/timer.h"
 
@@ -12,7 +14,13 @@
 
 #include <stdlib.h>
 
-enum { LEVELS = 4, SLOT_BITS = 8, SLOTS = 1 << SLOT_BITS, SLOT_MASK = SLOTS - 1 };
+enum {
+	LEVELS = 4,
+	SLOT_BITS = 8, /* so many slots of a level make one of the next */
+	SLOTS = 2 << SLOT_BITS,
+	SLOT_MASK = SLOTS - 1,
+	SPREAD = 64, /* timers moved in advance, a level and call */
+};
 
 struct timer_wheel {
 	uint64_t tick;     /* ms; the slot being run or run last */
@@ -144,6 +152,23 @@ static void slot_to_ready(struct timer_wheel *w, struct list *slot)
 	}
 }
 
+/* A few of those in the next slots of the upper levels. */
+static void spread(struct timer_wheel *w)
+{
+	for (unsigned l = 1; l < LEVELS; l++) {
+		unsigned s = (unsigned)((w->tick >> (l * SLOT_BITS)) + 1) & SLOT_MASK;
+		struct list *it;
+
+		if ((w->full[l][s / 64] & 1ULL << (s % 64)) == 0)
+			continue;
+		for (unsigned i = 0; i < SPREAD && (it = list_pop_front(&w->slots[l][s])) != NULL;
+		     i++)
+			place(w, timer_of(it));
+		if (list_empty(&w->slots[l][s]))
+			w->full[l][s / 64] &= ~(1ULL << (s % 64));
+	}
+}
+
 /* Enters tick w->tick: slots of upper levels that begin here are spread over the lower ones. */
 static void enter_tick(struct timer_wheel *w)
 {
@@ -226,6 +251,7 @@ unsigned timer_advance(struct shard *shard, uint64_t now_us)
 	uint64_t target = now_us / 1000;
 	unsigned fired = run_ready(shard, now_us);
 
+	spread(w);
 	while (w->tick < target) {
 		w->tick = next_stop(w, target);
 		enter_tick(w);
@@ -236,7 +262,19 @@ unsigned timer_advance(struct shard *shard, uint64_t now_us)
 	return fired;
 }
 
-uint64_t timer_next(const struct timer_wheel *w)
+static uint64_t earliest(const struct list *slot)
+{
+	uint64_t due = UINT64_MAX;
+
+	list_each (it, slot) {
+		if (timer_of(it)->due_us < due)
+			due = timer_of(it)->due_us;
+	}
+	return due;
+}
+
+/* Of upper levels: exactly, or only when the slot begins. */
+static uint64_t next_due(const struct timer_wheel *w, bool exactly)
 {
 	uint64_t due = UINT64_MAX;
 
@@ -246,11 +284,20 @@ uint64_t timer_next(const struct timer_wheel *w)
 		unsigned ahead = first_full(w, l);
 		if (ahead == SLOTS)
 			continue;
-		unsigned s = (unsigned)((w->tick >> (l * SLOT_BITS)) + ahead) & SLOT_MASK;
-		list_each (it, &w->slots[l][s]) {
-			if (timer_of(it)->due_us < due)
-				due = timer_of(it)->due_us;
-		}
+		uint64_t slot = (w->tick >> (l * SLOT_BITS)) + ahead;
+		uint64_t at = exactly || l == 0 ? earliest(&w->slots[l][slot & SLOT_MASK])
+						: (slot << (l * SLOT_BITS)) * 1000;
+		due = at < due ? at : due;
 	}
 	return due;
+}
+
+uint64_t timer_next(const struct timer_wheel *w)
+{
+	return next_due(w, true);
+}
+
+uint64_t timer_not_before(const struct timer_wheel *w)
+{
+	return next_due(w, false);
 }

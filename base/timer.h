@@ -2,7 +2,8 @@
  * timer.h - hierarchical timer wheel, 1 ms slots, exact due times.
  *
  * timer_advance() fires every timer due on the way in the order of its own due time, and each
- * one sees shard.now_us == its due time.  Arming is O(1).
+ * one sees shard.now_us == its due time.  Arming is O(1).  How many timers wait for later makes
+ * no turn longer: they come nearer a few at a time.
  *
  * Owner: the struct timer is embedded in its user's object and must be cancelled before that
  *        object goes.
@@ -46,7 +47,11 @@ void timer_cancel(struct timer_wheel *w, struct timer *t);
 
 /* Moves shard->now_us to now_us (>= current) and fires what is due; the number fired. */
 unsigned timer_advance(struct shard *shard, uint64_t now_us);
-/* Exact due time of the earliest armed timer; UINT64_MAX if none. */
+/* Exact due time of the earliest armed timer; UINT64_MAX if none.  As long as the timers of a
+ * slot are many. */
 uint64_t timer_next(const struct timer_wheel *w);
+/* No timer is due before; UINT64_MAX if none is armed.  Exact for what is due soon, and cheap
+ * whatever waits for later. */
+uint64_t timer_not_before(const struct timer_wheel *w);
 
 #endif

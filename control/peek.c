@@ -93,7 +93,6 @@ static int submit(struct peeker *p, struct batch *b, unsigned i, const struct pe
 		.user = r,
 		.done = done,
 		.chunks = c,
-		.place = from->place,
 		.read_envelope = !from->content,
 		.read_bytes = from->bytes,
 	};

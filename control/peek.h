@@ -19,7 +19,6 @@ struct peeker;
 struct peek {
 	/* in */
 	spool_id_t id;
-	struct spool_place place;
 	bool content;   /* prefix and body instead of the envelope */
 	uint32_t bytes; /* at most PEEK_BYTES */
 	/* out */

@@ -119,11 +119,9 @@ static bool read_envelopes(struct walk *k, char *error, size_t error_bytes)
 
 	for (unsigned i = 0; i < p->n; i++) {
 		const struct relay_row *r = &p->rows[i];
-		k->reads[i] = (struct peek){.id = r->id,
-					    .place = r->place,
-					    .bytes = r->place.envelope_bytes < PEEK_BYTES
-							     ? r->place.envelope_bytes
-							     : PEEK_BYTES};
+		k->reads[i] = (struct peek){
+			.id = r->id,
+			.bytes = r->envelope_bytes < PEEK_BYTES ? r->envelope_bytes : PEEK_BYTES};
 	}
 	int rc = peek(k->g->queue->peeker, k->reads, p->n);
 	k->peeked = rc == 0;
@@ -219,7 +217,6 @@ static void set_cursor(const struct walk *k, json_t *answer)
 static void add_header(struct walk *k, const struct relay_row *r, json_t *row)
 {
 	struct peek p = {.id = r->id,
-			 .place = r->place,
 			 .content = true,
 			 .bytes = r->content_bytes < HEADER_BYTES ? (uint32_t)r->content_bytes
 								  : HEADER_BYTES};

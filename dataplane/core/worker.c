@@ -124,7 +124,7 @@ static void refresh_wall_clock(struct worker *w, uint64_t now_us, uint64_t *next
 
 static void rest(struct worker *w, struct nap *nap, uint64_t now_us)
 {
-	uint64_t next = timer_next(w->shard.timers);
+	uint64_t next = timer_not_before(w->shard.timers);
 
 	nap->max_us = LONGEST_NAP_US;
 	nap->deep_us = DEEP_NAP_US;

@@ -71,6 +71,7 @@ enum relay_status message_status(const struct message *m)
 {
 	switch (m->state) {
 	case MESSAGE_READY:
+	case MESSAGE_DUE:
 		return RELAY_READY;
 	case MESSAGE_HELD:
 		return RELAY_HELD;
@@ -79,7 +80,7 @@ enum relay_status message_status(const struct message *m)
 	case MESSAGE_DEFERRED:
 		break;
 	}
-	return m->attempts == 0 && m->released_at_s > shard_wall_s(m->worker->shard)
+	return m->attempts == 0 && m->released_at_s > shard_wall_s(worker_of(m)->shard)
 		       ? RELAY_HELD
 		       : RELAY_DEFERRED;
 }
@@ -107,37 +108,38 @@ static bool passes(const struct sieve *s, const struct message *m)
 /* false: no memory for its bits. */
 static bool fill(struct relay_row *r, const struct message *m, handle_t h)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	const struct hop *hop = hop_numbered(w, m->hop);
 	size_t bytes = (m->recipients + 7) / 8;
 
 	r->message = h;
 	r->id = m->id;
-	r->place = m->place;
+	r->envelope_bytes = m->envelope_units * ENVELOPE_UNIT;
 	r->content_bytes = m->content_bytes;
 	r->accepted_at_s = m->accepted_at_s;
-	r->next_at_s = m->state == MESSAGE_ACTIVE || m->state == MESSAGE_HELD ? 0 : m->next_at_s;
+	r->next_at_s =
+		m->state == MESSAGE_ACTIVE || m->state == MESSAGE_HELD ? 0 : message_next_at_s(m);
 	r->recipients = m->recipients;
 	r->attempts = m->attempts;
 	r->status = message_status(m);
 	r->priority = m->priority;
 	r->held = m->held;
 	r->routed = m->routed;
-	r->split = m->split != NULL;
+	r->split = split_of(m) != NULL;
 	r->hop = hop != NULL ? hop->config.address : (struct ip_addr){0};
 	r->hop_port = hop != NULL ? hop->config.port : 0;
 	snprintf(r->hop_name, sizeof(r->hop_name), "%s", hop != NULL ? hop->config.name : "");
 	snprintf(r->pool, sizeof(r->pool), "%s",
 		 m->pool < w->n_pools ? w->pools[m->pool]->config.name : "");
 	snprintf(r->last_error, sizeof(r->last_error), "%s",
-		 m->last_error != NULL ? m->last_error : "");
+		 message_error(m) != NULL ? message_error(m) : "");
 	r->done = NULL;
-	if (m->done == NULL)
+	if (m->more == NULL)
 		return true;
 	r->done = malloc(bytes + 1);
 	if (r->done == NULL)
 		return false;
-	memcpy(r->done, m->done, bytes);
+	memcpy(r->done, m->more->done, bytes);
 	return true;
 }
 

@@ -67,7 +67,6 @@ static bool read_next(struct client *c, struct piece **at)
 		.user = p,
 		.done = piece_done,
 		.chunks = p->chunk,
-		.place = m->place,
 		.read_offset = c->read_offset,
 		.read_bytes = want,
 	};

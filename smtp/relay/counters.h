@@ -38,7 +38,8 @@
 	X(relay, memory_evictions, "messages",                                                     \
 	  "messages that lost their place in memory before an attempt: budget, or chunks short")   \
 	X(relay, memory_bytes, "bytes", "chunks that hold messages for their first attempt")       \
-	X(relay, spool_errors, "requests", "spool requests of the relay that failed")
+	X(relay, spool_errors, "requests", "spool requests of the relay that failed")              \
+	X(relay, stuck, "messages", "messages found waiting for nothing, or for the spool too long")
 
 COUNTER_ENUM(relay, RELAY_COUNTERS)
 

@@ -28,6 +28,7 @@ void delivery_free(struct delivery *d)
 	if (d->order != NULL)
 		order_end(d->order, d->target, d->last ? RELAY_DONE : RELAY_FAILED);
 	w->routing -= d->route;
+	w->ending -= d->due;
 
 	timer_cancel(w->shard->timers, &d->timer);
 	list_del(&d->loaded);
@@ -39,6 +40,24 @@ void delivery_free(struct delivery *d)
 	free(d->recipients);
 	free(d->dispositions);
 	slab_free(w->deliveries, d->handle);
+}
+
+static int ask(struct delivery *d)
+{
+	int rc = relay_submit(d->worker, &d->request);
+
+	d->asked = rc == 0;
+	d->asked_us = d->worker->shard->now_us;
+	return rc;
+}
+
+static struct delivery *answered(struct spool_request *r)
+{
+	struct delivery *d = r->user;
+
+	d->worker->spool_pending--;
+	d->asked = d->stuck = false;
+	return d;
 }
 
 /* The attempt never came to an outcome: nothing is recorded, the message waits. */
@@ -59,11 +78,6 @@ static void delivery_drop(struct delivery *d, const char *why)
 	message_defer(m, why, us > RETRY_SPOOL_US ? us : RETRY_SPOOL_US);
 	if (c != NULL)
 		client_idle(c, false);
-}
-
-static bool is_done(const struct message *m, uint32_t i)
-{
-	return m->done != NULL && (m->done[i / 8] & 1u << i % 8) != 0;
 }
 
 static void conclude(struct timer *t);
@@ -111,21 +125,21 @@ static void loaded(struct delivery *d, bool good)
 		return;
 	}
 	for (uint32_t i = 0; i < m->recipients; i++)
-		d->recipients[i].state = is_done(m, i) ? RECIPIENT_DONE : RECIPIENT_TODO;
+		d->recipients[i].state = message_done(m, i) ? RECIPIENT_DONE : RECIPIENT_TODO;
 	/* the envelope is the truth; after a restart the queue entry knows less */
 	if (d->order != NULL) {
 		carry_out(d);
 	} else if (d->notice) {
 		delivery_outcome(d, RECIPIENT_TODO, 450, "4.0.0",
-				 m->last_error != NULL ? m->last_error : "not tried yet");
+				 message_error(m) != NULL ? message_error(m) : "not tried yet");
 		conclude(&d->timer);
 	} else if (d->expired) {
 		bool deadline =
 			d->e.by == ENVELOPE_BY_RETURN && shard_wall_s(w->shard) >= d->e.by_at_s;
 		delivery_outcome(d, RECIPIENT_TODO, 554, deadline ? "5.4.7" : "4.4.7",
-				 m->last_error != NULL ? m->last_error
-				 : deadline            ? "delivery deadline passed"
-						       : "delivery time expired");
+				 message_error(m) != NULL ? message_error(m)
+				 : deadline               ? "delivery deadline passed"
+							  : "delivery time expired");
 		delivery_end(d);
 	} else if (d->client == NULL) {
 		/* its connection went away meanwhile; the message has lost nothing */
@@ -139,9 +153,8 @@ static void loaded(struct delivery *d, bool good)
 
 static void envelope_loaded(struct spool_request *r)
 {
-	struct delivery *d = r->user;
+	struct delivery *d = answered(r);
 
-	d->worker->spool_pending--;
 	d->envelope->end = (uint32_t)r->read_bytes;
 	loaded(d, r->verdict == 0);
 }
@@ -160,12 +173,13 @@ unsigned deliveries_loaded(struct relay_worker *w)
 
 static struct delivery *begin(struct message *m, struct client *c)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 	handle_t h;
 	struct delivery *d = slab_alloc(w->deliveries, &h);
-	enum chunk_size size = m->place.envelope_bytes <= chunk_capacity(CHUNK_4K)    ? CHUNK_4K
-			       : m->place.envelope_bytes <= chunk_capacity(CHUNK_16K) ? CHUNK_16K
-										      : CHUNK_64K;
+	uint32_t bytes = m->envelope_units * ENVELOPE_UNIT;
+	enum chunk_size size = bytes <= chunk_capacity(CHUNK_4K)    ? CHUNK_4K
+			       : bytes <= chunk_capacity(CHUNK_16K) ? CHUNK_16K
+								    : CHUNK_64K;
 	if (d == NULL) {
 		message_defer(m, "too many deliveries at once", RETRY_SPOOL_US);
 		if (c != NULL)
@@ -174,6 +188,7 @@ static struct delivery *begin(struct message *m, struct client *c)
 	}
 	*d = (struct delivery){.worker = w, .message = m, .client = c, .handle = h};
 	timer_init(&d->timer, NULL);
+	m->delivery = d;
 	list_init(&d->loaded);
 	d->copy = memory_take(w->memory, m->id);
 	if (c != NULL)
@@ -185,9 +200,8 @@ static struct delivery *begin(struct message *m, struct client *c)
 		.user = d,
 		.done = envelope_loaded,
 		.chunks = d->envelope,
-		.place = m->place,
 		.read_envelope = true,
-		.read_bytes = m->place.envelope_bytes,
+		.read_bytes = bytes,
 	};
 	return d;
 }
@@ -196,7 +210,7 @@ static void load_envelope(struct delivery *d)
 {
 	if (d->envelope != NULL && d->copy != NULL && memory_envelope(d->copy, d->envelope))
 		list_push_back(&d->worker->loaded, &d->loaded);
-	else if (d->envelope == NULL || relay_submit(d->worker, &d->request) < 0)
+	else if (d->envelope == NULL || ask(d) < 0)
 		delivery_drop(d, "out of memory");
 }
 
@@ -206,10 +220,11 @@ void delivery_begin(struct message *m, struct client *c)
 
 	if (d == NULL)
 		return;
-	m->attempts++;
-	d->expired = c == NULL;
+	m->attempts += m->attempts < ATTEMPTS_MOST;
+	d->expired = d->due = c == NULL;
+	worker_of(m)->ending += d->due;
 	if (c != NULL)
-		relay_count(m->worker, d->copy != NULL ? relay_memory_hits : relay_memory_misses);
+		relay_count(worker_of(m), d->copy != NULL ? relay_memory_hits : relay_memory_misses);
 	load_envelope(d);
 }
 
@@ -221,7 +236,8 @@ void delivery_notice(struct message *m)
 		m->noticed = false;
 		return;
 	}
-	d->notice = true;
+	d->notice = d->due = true;
+	worker_of(m)->ending++;
 	load_envelope(d);
 }
 
@@ -245,7 +261,7 @@ void delivery_route(struct message *m)
 	if (d == NULL)
 		return;
 	d->route = true;
-	m->worker->routing++;
+	worker_of(m)->routing++;
 	load_envelope(d);
 }
 
@@ -287,7 +303,7 @@ static void mark_done(struct delivery *d)
 	for (uint32_t i = 0; i < d->request.n_dispositions; i++) {
 		uint32_t k = d->dispositions[i].recipient;
 		if (d->dispositions[i].outcome != SPOOL_DEFERRED)
-			m->done[k / 8] |= (uint8_t)(1u << k % 8);
+			m->more->done[k / 8] |= (uint8_t)(1u << k % 8);
 	}
 }
 
@@ -316,17 +332,16 @@ static void dispose_again(struct timer *t)
 {
 	struct delivery *d = container_of(t, struct delivery, timer);
 
-	if (relay_submit(d->worker, &d->request) < 0)
+	if (ask(d) < 0)
 		spool_later(d, dispose_again);
 }
 
 static void disposed(struct spool_request *r)
 {
-	struct delivery *d = r->user;
+	struct delivery *d = answered(r);
 	struct relay_worker *w = d->worker;
 	struct message *m = d->message;
 
-	w->spool_pending--;
 	/* the spool no longer knows the message: its end was recorded before */
 	if (r->verdict == -ENOENT) {
 		d->last = true;
@@ -347,6 +362,19 @@ static void disposed(struct spool_request *r)
 	delivery_free(d);
 }
 
+/* Some recipients are served, and others not yet. */
+static bool some_end(const struct delivery *d)
+{
+	bool ends = false, waits = false;
+
+	for (uint32_t i = 0; i < d->e.recipients; i++) {
+		unsigned s = d->recipients[i].state;
+		ends |= s == RECIPIENT_DELIVERED || s == RECIPIENT_FAILED;
+		waits |= s == RECIPIENT_DEFERRED;
+	}
+	return ends && waits;
+}
+
 static void dispose(struct delivery *d)
 {
 	struct relay_worker *w = d->worker;
@@ -362,12 +390,10 @@ static void dispose(struct delivery *d)
 	uint32_t n = 0;
 	bool deleted = is_silent(d);
 
-	/* what mark_done() will need: without it the next attempt would serve again */
-	if (m->done == NULL)
-		m->done = calloc((m->recipients + 7) / 8, 1);
 	if (d->dispositions == NULL)
 		d->dispositions = calloc(d->e.recipients + 1, sizeof(*d->dispositions));
-	if (d->dispositions == NULL || m->done == NULL) {
+	/* what mark_done() will need: without it the next attempt would serve again */
+	if (d->dispositions == NULL || (some_end(d) && message_more(m) == NULL)) {
 		spool_later(d, conclude);
 		return;
 	}
@@ -395,11 +421,10 @@ static void dispose(struct delivery *d)
 		.id = m->id,
 		.user = d,
 		.done = disposed,
-		.place = m->place,
 		.dispositions = d->dispositions,
 		.n_dispositions = n,
 		.attempts = m->attempts,
-		.last = d->last && (m->split == NULL || --m->split->open == 0),
+		.last = d->last && (split_of(m) == NULL || --split_of(m)->open == 0),
 	};
 	dispose_again(&d->timer);
 }
@@ -420,10 +445,9 @@ static void finish(struct delivery *d)
 
 static void reported(struct spool_request *r)
 {
-	struct delivery *d = r->user;
+	struct delivery *d = answered(r);
 	struct relay_worker *w = d->worker;
 
-	w->spool_pending--;
 	if (r->verdict < 0) {
 		/* no report, no disposition */
 		relay_count(w, relay_spool_errors);
@@ -453,16 +477,15 @@ static void report(struct delivery *d)
 	}
 	d->request.user = d;
 	d->request.done = reported;
-	if (relay_submit(d->worker, &d->request) < 0)
+	if (ask(d) < 0)
 		spool_later(d, conclude);
 }
 
 /* A report without a piece of the message is better than none. */
 static void head_read(struct spool_request *r)
 {
-	struct delivery *d = r->user;
+	struct delivery *d = answered(r);
 
-	d->worker->spool_pending--;
 	d->head->end = r->verdict < 0 ? 0 : (uint32_t)r->read_bytes;
 	d->head_read = true;
 	report(d);
@@ -488,10 +511,9 @@ static void read_head(struct delivery *d)
 		.user = d,
 		.done = head_read,
 		.chunks = d->head,
-		.place = d->message->place,
 		.read_bytes = all < d->head->size ? all : d->head->size,
 	};
-	if (relay_submit(w, &d->request) < 0)
+	if (ask(d) < 0)
 		spool_later(d, conclude);
 }
 
@@ -553,12 +575,23 @@ void delivery_end(struct delivery *d)
 	d->attempt.ended_us = d->worker->shard->now_us;
 	/* sent, or put off; the entries of other pools may still want it */
 	give_back(d);
-	if (d->message->split == NULL)
+	if (split_of(d->message) == NULL)
 		memory_forget(d->worker->memory, d->message->id);
 	log_outcome(d);
 	if (any_failed(d) && d->e.reverse_path.bytes == 0)
 		relay_count(d->worker, relay_reports_suppressed);
 	else if (any_failed(d) && !report_owed(d))
 		relay_count(d->worker, relay_reports_unwanted);
+	conclude(&d->timer);
+}
+
+void delivery_adrift(struct delivery *d)
+{
+	if (d->recipients == NULL) {
+		delivery_drop(d, "the attempt stood still");
+		return;
+	}
+	delivery_outcome(d, RECIPIENT_TODO, 451, "4.3.0", "the attempt stood still");
+	delivery_outcome(d, RECIPIENT_ACCEPTED, 451, "4.3.0", "the attempt stood still");
 	conclude(&d->timer);
 }

@@ -34,9 +34,16 @@ enum {
 	RETRY_PROBE_US = 5000000,
 };
 
+enum { ENVELOPE_UNIT = 256, ATTEMPTS_MOST = UINT16_MAX };
 enum { POOL_UNROUTED = UINT8_MAX };
 
-enum message_state { MESSAGE_READY, MESSAGE_DEFERRED, MESSAGE_HELD, MESSAGE_ACTIVE };
+enum message_state {
+	MESSAGE_READY,
+	MESSAGE_DEFERRED,
+	MESSAGE_DUE, /* its end or a notice is: its turn comes */
+	MESSAGE_HELD,
+	MESSAGE_ACTIVE,
+};
 
 /* Entries of one message in several pools; the last to end ends the message in the spool. */
 struct split {
@@ -45,35 +52,39 @@ struct split {
 	unsigned open;    /* whose end has not been handed to the spool */
 };
 
-/* A queue entry; <= 216 B, because a backlog is many of them. */
-struct message {
-	struct list link;   /* in ready, or nowhere */
-	struct timer timer; /* DEFERRED: next attempt; READY: expiry */
-	struct relay_worker *worker;
-	handle_t handle;
-	spool_id_t id;
-	struct spool_place place;
-	uint64_t content_bytes;
-	int64_t accepted_at_s, next_at_s;
-	int64_t released_at_s; /* from here on its age counts */
-	int64_t by_at_s;       /* its deadline, when by is not 0 */
-	uint64_t due_us;       /* DEFERRED: next attempt, monotone */
-	uint32_t recipients, attempts;
-	uint8_t *done;       /* a bit a recipient, also of another entry's; NULL: none done */
-	char *last_error;    /* NULL: none */
+/* What few messages have. */
+struct message_more {
 	struct split *split; /* NULL: the only entry of its message */
-	enum message_state state : 8;
-	uint8_t pool; /* index in pools, or POOL_UNROUTED */
-	int8_t priority;
-	uint8_t by;   /* enum envelope_by */
-	bool noticed; /* whoever wanted to hear of the delay has */
-	/* by an operator; all entries of a message alike */
-	bool held : 1;     /* no attempt, no expiry */
-	bool routed : 1;   /* its pool is his choice */
-	bool released : 1; /* released_at_s is not what the envelope says */
-	uint16_t hop;      /* number of the one tried last; 0: none yet */
+	int64_t by_at_s;     /* its deadline, when by is not 0 */
+	uint8_t done[];      /* a bit a recipient, also of another entry's */
 };
-static_assert(sizeof(struct message) <= 216, "a backlog is many of them");
+
+/* A queue entry, in a dense slab of the worker's: a backlog is many of them. */
+struct message {
+	union {
+		struct list link;          /* READY, DUE: in the list of those */
+		struct delivery *delivery; /* ACTIVE */
+	};
+	struct timer timer; /* DEFERRED: next attempt; READY: expiry */
+	spool_id_t id;
+	struct message_more *more; /* NULL: no bits, no split, no deadline */
+	uint64_t content_bytes : 40, attempts : 16, envelope_units : 8;
+	uint64_t due_ms : 40, recipients : 24; /* DEFERRED: next attempt, monotone */
+	uint32_t accepted_at_s;
+	uint32_t released_at_s; /* from here on its age counts */
+	uint16_t error;         /* the last, in worker->errors; 0: none */
+	uint16_t hop;           /* number of the one tried last; 0: none yet */
+	uint8_t pool;           /* index in pools, or POOL_UNROUTED */
+	int8_t priority;
+	uint16_t state : 3;   /* enum message_state */
+	uint16_t by : 2;      /* enum envelope_by */
+	uint16_t noticed : 1; /* whoever wanted to hear of the delay has */
+	/* by an operator; all entries of a message alike */
+	uint16_t held : 1;     /* no attempt, no expiry */
+	uint16_t routed : 1;   /* its pool is his choice */
+	uint16_t released : 1; /* released_at_s is not what the envelope says */
+};
+static_assert(sizeof(struct message) <= 96, "a backlog is many of them");
 
 enum recipient_state {
 	RECIPIENT_DONE, /* by an earlier attempt, or not of this entry */
@@ -106,6 +117,7 @@ struct delivery {
 	struct envelope e;
 	struct recipient *recipients;
 	struct spool_request request; /* one at a time */
+	uint64_t asked_us;            /* the spool has it since */
 	struct spool_disposition *dispositions;
 	struct hop *hop; /* that was tried; NULL: none */
 	struct chunk *report, *report_envelope;
@@ -117,6 +129,7 @@ struct delivery {
 	bool expired, reported;
 	bool probe;   /* of a hop that breaks off messages: the fault is hardly the message's */
 	bool route;   /* no attempt: only where its recipients go is looked up */
+	bool due;     /* was MESSAGE_DUE */
 	bool notice;  /* no attempt: only those who want to hear of the delay are told */
 	bool hop_dsn; /* the hop tells of success itself */
 
@@ -131,6 +144,8 @@ struct delivery {
 	struct relay_order *order; /* no attempt: an operator ends it; NULL: nobody does */
 	unsigned target;           /* of the order */
 	bool head_read;
+	bool asked; /* the spool has the request */
+	bool stuck; /* for too long; said once */
 };
 
 /* Bytes of the content on their way from the spool to the wire. */
@@ -245,16 +260,36 @@ struct relay_worker {
 	unsigned n_routes;
 	struct ready unrouted; /* somebody must look where their recipients go */
 	unsigned routing;      /* whose envelope is being read for that */
+	struct list due;       /* messages */
+	unsigned ending;       /* deliveries of those */
 	struct list retired;   /* hops that are still in use */
 	struct memory *memory; /* messages before their first attempt */
 	struct list loaded;    /* deliveries whose envelope came from there */
 	struct list changes;   /* an operator's, on their way into the spool */
 	uint16_t hop_numbers;  /* the last one given out */
 	struct slab *messages, *deliveries;
+	struct errors *errors;
 	unsigned n_clients, spool_pending;
+	uint64_t watch_us; /* the next look at the queue (watch.c) */
+	uint32_t watched;  /* entries of this round */
 	bool draining;
 	uint64_t counters[relay_counter_count];
 };
+
+static inline struct relay_worker *worker_of(const struct message *m)
+{
+	return slab_dense_owner(m);
+}
+
+static inline bool message_done(const struct message *m, uint32_t i)
+{
+	return m->more != NULL && (m->more->done[i / 8] & 1u << i % 8) != 0;
+}
+
+static inline struct split *split_of(const struct message *m)
+{
+	return m->more != NULL ? m->more->split : NULL;
+}
 
 static inline void relay_count(struct relay_worker *w, enum relay_counter c)
 {
@@ -310,8 +345,13 @@ void route_message(struct delivery *d);
 /* queue.c */
 struct message *message_pop(struct relay_worker *w, struct ready *r);
 struct message *message_alloc(struct relay_worker *w);
-/* Out of the list of those that are ready, if it is in there. */
-void message_leave_ready(struct message *m);
+/* Its rare part, made when absent; NULL: no memory. */
+struct message_more *message_more(struct message *m);
+/* UNIX time of the next attempt. */
+int64_t message_next_at_s(const struct message *m);
+const char *message_error(const struct message *m);
+/* Out of the list that it waits in, if any. */
+void message_leave(struct message *m);
 /* Back to what it waited for. */
 void message_resume(struct message *m);
 void message_ready(struct message *m);
@@ -323,6 +363,21 @@ uint64_t message_give_up_us(const struct message *m);
 uint64_t message_retry_us(const struct message *m);
 void message_free(struct message *m);
 int relay_submit(struct relay_worker *w, struct spool_request *r);
+
+/* errors.c */
+struct errors *errors_create(void);
+void errors_destroy(struct errors *e);
+/* Its number, to be given back; 0: no text or no memory for it. */
+uint16_t error_take(struct errors *e, const char *text);
+/* A second owner. */
+uint16_t error_share(struct errors *e, uint16_t number);
+void error_drop(struct errors *e, uint16_t number);
+/* NULL: none */
+const char *error_text(const struct errors *e, uint16_t number);
+
+/* watch.c */
+/* Looks at the next few entries when it is time. */
+void queue_watch(struct relay_worker *w);
 
 /* browse.c */
 enum relay_status message_status(const struct message *m);
@@ -351,6 +406,8 @@ void delivery_route(struct message *m);
 /* An operator ends the message: bounce or delete. */
 void delivery_ordered(struct message *m, struct relay_order *o, unsigned target);
 void delivery_free(struct delivery *d);
+/* Nothing would ever end it: no request, no timer, no connection. */
+void delivery_adrift(struct delivery *d);
 /* Goes on with those whose envelope came from memory; the number. */
 unsigned deliveries_loaded(struct relay_worker *w);
 /* The connection has gone, or the attempt is over: dispositions follow from the recipients. */

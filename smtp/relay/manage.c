@@ -99,12 +99,11 @@ static void submit(struct change *c)
 		.id = m->id,
 		.user = c,
 		.done = marked,
-		.place = m->place,
 		.marked = true,
 		.mark = {.held = m->held,
 			 .route = m->routed ? pool_mark(pool_of(m)->config.name) : 0,
 			 .released_at_s = m->released ? m->released_at_s : 0},
-		.retry_at_s = m->next_at_s,
+		.retry_at_s = message_next_at_s(m),
 	};
 	if (relay_submit(w, &c->request) < 0)
 		later(c);
@@ -122,8 +121,8 @@ void changes_free(struct relay_worker *w)
 /* Out of whatever it waits for. */
 static void take_out(struct message *m)
 {
-	message_leave_ready(m);
-	timer_cancel(m->worker->shard->timers, &m->timer);
+	message_leave(m);
+	timer_cancel(worker_of(m)->shard->timers, &m->timer);
 }
 
 static bool is_held(const struct message *m)
@@ -152,13 +151,13 @@ static void release(struct message *m, const struct relay_order *o)
 {
 	m->held = false;
 	m->released = true;
-	m->released_at_s = shard_wall_s(m->worker->shard);
+	m->released_at_s = (uint32_t)shard_wall_s(worker_of(m)->shard);
 	be_ready(m);
 }
 
 static void route(struct message *m, const struct relay_order *o)
 {
-	unsigned pool = (unsigned)pool_index(m->worker, o->pool);
+	unsigned pool = (unsigned)pool_index(worker_of(m), o->pool);
 
 	bool held = is_held(m);
 
@@ -178,7 +177,7 @@ static void retry(struct message *m, const struct relay_order *o)
 {
 	be_ready(m);
 	/* nor does a hop's own back-off stand between */
-	for (unsigned i = 0; m->pool < m->worker->n_pools && i < pool_of(m)->n_hops; i++)
+	for (unsigned i = 0; m->pool < worker_of(m)->n_pools && i < pool_of(m)->n_hops; i++)
 		pool_of(m)->hops[i]->closed_until_us = 0;
 }
 
@@ -214,7 +213,7 @@ static enum relay_result check(const struct relay_worker *w, const struct messag
 static void each_entry(struct message *m, const struct relay_order *o,
 		       void (*fn)(struct message *m, const struct relay_order *o))
 {
-	struct split *s = m->split;
+	struct split *s = split_of(m);
 
 	if (s == NULL) {
 		fn(m, o);
@@ -226,7 +225,7 @@ static void each_entry(struct message *m, const struct relay_order *o,
 
 static void change(struct message *m, struct relay_order *o, unsigned target)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 	struct change *c = calloc(1, sizeof(*c));
 
 	if (c == NULL) {

@@ -52,7 +52,7 @@ struct relay_filter {
 struct relay_row {
 	handle_t message;
 	spool_id_t id;
-	struct spool_place place;
+	uint32_t envelope_bytes; /* at least as many as it has */
 	uint64_t content_bytes;
 	int64_t accepted_at_s;
 	int64_t next_at_s; /* next attempt; 0: under way, or held by an operator */

@@ -12,7 +12,7 @@
 
 const struct pool *pool_of(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 
 	return w->pools[m->pool < w->n_pools ? m->pool : 0];
 }

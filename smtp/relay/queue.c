@@ -16,6 +16,8 @@ COUNTER_TABLE(relay, RELAY_COUNTERS)
 /* One a connection, and expiries, notices and look-ups on top; memory is taken as they come. */
 enum { DELIVERIES = 65536 };
 
+enum { DUE_A_TURN = 16, DUE_AT_ONCE = 128 };
+
 static uint64_t us_until(const struct relay_worker *w, int64_t unix_s)
 {
 	int64_t left = unix_s - shard_wall_s(w->shard);
@@ -30,7 +32,7 @@ static uint64_t longer(uint64_t a, uint64_t b)
 
 uint64_t message_give_up_us(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	uint64_t us = 0;
 
 	if (m->pool < w->n_pools)
@@ -42,7 +44,7 @@ uint64_t message_give_up_us(const struct message *m)
 
 static uint64_t notice_after_us(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	uint64_t us = 0;
 
 	if (m->pool < w->n_pools)
@@ -54,7 +56,7 @@ static uint64_t notice_after_us(const struct message *m)
 
 static uint64_t us_to_expiry(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	int64_t age_s = shard_wall_s(w->shard) - m->released_at_s;
 	uint64_t age_us = age_s > 0 ? (uint64_t)age_s * 1000000 : 0;
 	uint64_t give_up = message_give_up_us(m);
@@ -62,18 +64,18 @@ static uint64_t us_to_expiry(const struct message *m)
 
 	if (m->by != ENVELOPE_BY_RETURN)
 		return left;
-	uint64_t deadline = us_until(w, m->by_at_s);
+	uint64_t deadline = us_until(w, m->more->by_at_s);
 	return deadline < left ? deadline : left;
 }
 
 static uint64_t us_to_notice_at(const struct message *m, uint64_t notice_us)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 	uint64_t left = us_until(w, m->released_at_s + (int64_t)(notice_us / 1000000));
 
 	if (m->by != ENVELOPE_BY_NOTIFY)
 		return left;
-	uint64_t deadline = us_until(w, m->by_at_s);
+	uint64_t deadline = us_until(w, m->more->by_at_s);
 	return deadline < left ? deadline : left;
 }
 
@@ -86,7 +88,7 @@ static uint64_t us_to_notice(const struct message *m)
 /* By the times of its pool, or of any while nobody has looked which that is. */
 static bool notice_was_due(const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 
 	for (unsigned i = 0; i < w->n_pools; i++) {
 		if ((m->pool == i || m->pool >= w->n_pools) &&
@@ -99,18 +101,45 @@ static bool notice_was_due(const struct message *m)
 /* Whatever happens to the hops: at the next of these times something becomes of it. */
 static void arm_ready(struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 	uint64_t expiry = us_to_expiry(m), notice = us_to_notice(m);
 
 	timer_arm(w->shard->timers, &m->timer,
 		  w->shard->now_us + (notice < expiry ? notice : expiry));
 }
 
+static void be_due(struct message *m, uint64_t us)
+{
+	m->due_ms = (us + 999) / 1000;
+}
+
+static bool is_due(const struct message *m)
+{
+	return m->due_ms <= (worker_of(m)->shard->now_us + 999) / 1000;
+}
+
+int64_t message_next_at_s(const struct message *m)
+{
+	return ((int64_t)m->due_ms * 1000 + worker_of(m)->shard->wall_offset_us) / 1000000;
+}
+
+const char *message_error(const struct message *m)
+{
+	return error_text(worker_of(m)->errors, m->error);
+}
+
+struct message_more *message_more(struct message *m)
+{
+	if (m->more == NULL)
+		m->more = calloc(1, sizeof(*m->more) + (m->recipients + 7) / 8 + 1);
+	return m->more;
+}
+
 /* What is due already waits for the time as well: it could not be dealt with just now. */
 static void arm_deferred(struct message *m)
 {
-	struct relay_worker *w = m->worker;
-	uint64_t now = w->shard->now_us, us = m->due_us > now ? m->due_us - now : 0;
+	struct relay_worker *w = worker_of(m);
+	uint64_t now = w->shard->now_us, due = m->due_ms * 1000, us = due > now ? due - now : 0;
 	uint64_t expiry = us_to_expiry(m), notice = us_to_notice(m);
 
 	us = expiry > 0 && expiry < us ? expiry : us;
@@ -120,38 +149,67 @@ static void arm_deferred(struct message *m)
 
 static struct ready *ready_list(const struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 
 	return m->pool < w->n_pools ? &w->pools[m->pool]->ready : &w->unrouted;
 }
 
-void message_leave_ready(struct message *m)
+void message_leave(struct message *m)
 {
-	if (m->state != MESSAGE_READY)
+	if (m->state != MESSAGE_READY && m->state != MESSAGE_DUE)
 		return;
 	list_del(&m->link);
-	ready_list(m)->n--;
+	if (m->state == MESSAGE_READY)
+		ready_list(m)->n--;
 }
 
-static void message_due(struct timer *t)
+/* A restart, a reload or a clock may make very many due at once. */
+static void message_due(struct message *m)
 {
-	struct message *m = container_of(t, struct message, timer);
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
+
+	m->state = MESSAGE_DUE;
+	list_push_back(&w->due, &m->link);
+}
+
+static void see_to(struct message *m)
+{
+	struct relay_worker *w = worker_of(m);
 
 	if (us_to_expiry(m) == 0) {
-		message_leave_ready(m);
 		relay_count(w, relay_expired);
-		if (m->by == ENVELOPE_BY_RETURN && us_until(w, m->by_at_s) == 0)
+		if (m->by == ENVELOPE_BY_RETURN && us_until(w, m->more->by_at_s) == 0)
 			relay_count(w, relay_deadline_passed);
 		m->state = MESSAGE_ACTIVE;
 		delivery_begin(m, NULL);
 	} else if (us_to_notice(m) == 0) {
-		message_leave_ready(m);
 		relay_count(w, relay_notices);
 		m->noticed = true;
 		m->state = MESSAGE_ACTIVE;
 		delivery_notice(m);
-	} else if (m->state == MESSAGE_DEFERRED && m->due_us <= w->shard->now_us) {
+	} else { /* a reload gave it more time */
+		message_resume(m);
+	}
+}
+
+static void due_dispatch(struct relay_worker *w)
+{
+	for (unsigned i = 0; i < DUE_A_TURN && w->ending < DUE_AT_ONCE; i++) {
+		struct list *l = list_pop_front(&w->due);
+		if (l == NULL)
+			return;
+		see_to(container_of(l, struct message, link));
+	}
+}
+
+static void message_timer(struct timer *t)
+{
+	struct message *m = container_of(t, struct message, timer);
+
+	if (us_to_expiry(m) == 0 || us_to_notice(m) == 0) {
+		message_leave(m);
+		message_due(m);
+	} else if (m->state == MESSAGE_DEFERRED && is_due(m)) {
 		message_ready(m);
 	} else { /* the wall clock has seconds only */
 		if (m->state == MESSAGE_DEFERRED)
@@ -172,14 +230,17 @@ static bool parked(struct message *m)
 
 void message_ready(struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 	struct ready *r = ready_list(m);
 
 	if (parked(m))
 		return;
+	be_due(m, w->shard->now_us);
+	if (us_to_expiry(m) == 0 || us_to_notice(m) == 0) {
+		message_due(m);
+		return;
+	}
 	m->state = MESSAGE_READY;
-	m->next_at_s = shard_wall_s(w->shard);
-	m->due_us = w->shard->now_us;
 	list_push_back(&r->list[PRIORITIES / 2 - m->priority], &m->link);
 	r->n++;
 	arm_ready(m);
@@ -201,9 +262,7 @@ struct message *message_pop(struct relay_worker *w, struct ready *r)
 
 void message_resume(struct message *m)
 {
-	uint64_t now = m->worker->shard->now_us;
-
-	if (m->due_us <= now) {
+	if (is_due(m)) {
 		message_ready(m);
 		return;
 	}
@@ -223,19 +282,18 @@ uint64_t message_retry_us(const struct message *m)
 	if (us > c->retry_max_us)
 		us = c->retry_max_us;
 	/* a fifth of jitter either way */
-	us = us - us / 5 + shard_random(m->worker->shard) % (us / 5 * 2 + 1);
+	us = us - us / 5 + shard_random(worker_of(m)->shard) % (us / 5 * 2 + 1);
 	return us < most ? us : most;
 }
 
 void message_defer(struct message *m, const char *why, uint64_t us)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 
 	memory_forget(w->memory, m->id);
-	free(m->last_error);
-	m->last_error = why != NULL ? strdup(why) : NULL;
-	m->next_at_s = shard_wall_s(w->shard) + (int64_t)(us / 1000000);
-	m->due_us = w->shard->now_us + us;
+	error_drop(w->errors, m->error);
+	m->error = error_take(w->errors, why);
+	be_due(m, w->shard->now_us + us);
 	if (parked(m))
 		return;
 	m->state = MESSAGE_DEFERRED;
@@ -244,32 +302,30 @@ void message_defer(struct message *m, const char *why, uint64_t us)
 
 void message_free(struct message *m)
 {
-	struct relay_worker *w = m->worker;
+	struct relay_worker *w = worker_of(m);
 
 	timer_cancel(w->shard->timers, &m->timer);
-	list_del(&m->link);
-	free(m->done);
-	free(m->last_error);
-	if (m->split == NULL || m->split->entries == 1)
+	if (m->state == MESSAGE_READY || m->state == MESSAGE_DUE)
+		list_del(&m->link);
+	error_drop(w->errors, m->error);
+	if (split_of(m) == NULL || split_of(m)->entries == 1)
 		memory_forget(w->memory, m->id);
 	split_leave(m);
-	slab_free(w->messages, m->handle);
+	free(m->more);
+	slab_free(w->messages, slab_dense_handle(m));
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
 }
 
 struct message *message_alloc(struct relay_worker *w)
 {
-	handle_t h;
-	struct message *m = slab_alloc(w->messages, &h);
+	struct message *m = slab_alloc(w->messages, NULL);
 
 	if (m == NULL) {
 		relay_count(w, relay_queue_full);
 		return NULL;
 	}
-	m->worker = w;
-	m->handle = h;
 	list_init(&m->link);
-	timer_init(&m->timer, message_due);
+	timer_init(&m->timer, message_timer);
 	counter_set(&w->counters[relay_queue_entries], slab_used(w->messages));
 	return m;
 }
@@ -277,18 +333,35 @@ struct message *message_alloc(struct relay_worker *w)
 /* What an operator decided before the restart. */
 static void recall(struct message *m, const struct spool_mark *mark)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 
 	m->held = mark->held;
 	m->released = mark->released_at_s != 0;
 	if (m->released)
-		m->released_at_s = mark->released_at_s;
+		m->released_at_s = (uint32_t)mark->released_at_s;
 	for (unsigned i = 0; mark->route != 0 && i < w->n_pools && !m->routed; i++) {
 		if (pool_mark(w->pools[i]->config.name) != mark->route)
 			continue;
 		m->pool = (uint8_t)i;
 		m->routed = true;
 	}
+}
+
+/* Rounded up; one longer than a chunk cannot be read anyway. */
+static uint8_t envelope_units(uint32_t bytes)
+{
+	uint32_t units = (bytes + ENVELOPE_UNIT - 1) / ENVELOPE_UNIT;
+
+	return (uint8_t)(units < UINT8_MAX ? units : UINT8_MAX);
+}
+
+static bool any_bit(const uint8_t *bits, size_t n)
+{
+	for (size_t i = 0; bits != NULL && i < n; i++) {
+		if (bits[i] != 0)
+			return true;
+	}
+	return false;
 }
 
 int relay_add(struct relay_worker *w, const struct spool_found *f)
@@ -300,30 +373,30 @@ int relay_add(struct relay_worker *w, const struct spool_found *f)
 		return -ENOMEM;
 	m->pool = routes_trivial(w) ? 0 : POOL_UNROUTED;
 	m->id = f->id;
-	m->place = f->place;
 	m->content_bytes = f->content_bytes;
-	m->accepted_at_s = f->accepted_at_s;
-	m->released_at_s = f->hold_until_s > f->accepted_at_s ? f->hold_until_s : f->accepted_at_s;
+	m->envelope_units = envelope_units(f->place.envelope_bytes);
+	m->accepted_at_s = (uint32_t)f->accepted_at_s;
+	m->released_at_s =
+		(uint32_t)(f->hold_until_s > f->accepted_at_s ? f->hold_until_s : f->accepted_at_s);
 	recall(m, &f->mark);
+	m->recipients = f->recipients;
+	/* without its bits a recipient would get the message again */
+	bool rare = f->by != 0 || any_bit(f->done, bits);
+	if (rare && message_more(m) == NULL) {
+		message_free(m);
+		relay_count(w, relay_queue_full);
+		return -ENOMEM;
+	}
+	if (rare && f->done != NULL)
+		memcpy(m->more->done, f->done, bits);
+	if (rare)
+		m->more->by_at_s = f->by_at_s;
 	m->by = f->by;
-	m->by_at_s = f->by_at_s;
 	m->priority = f->priority;
 	/* after a restart: who wanted to hear of it has heard, rather than twice */
 	m->noticed = f->attempts > 0 && notice_was_due(m);
-	m->recipients = f->recipients;
-	m->attempts = f->attempts;
-	if (f->done != NULL) {
-		/* without its bits a recipient would get the message again */
-		m->done = malloc(bits + 1);
-		if (m->done == NULL) {
-			message_free(m);
-			relay_count(w, relay_queue_full);
-			return -ENOMEM;
-		}
-		memcpy(m->done, f->done, bits);
-	}
-	m->next_at_s = f->retry_at_s;
-	m->due_us = w->shard->now_us + us_until(w, f->retry_at_s);
+	m->attempts = f->attempts < ATTEMPTS_MOST ? f->attempts : ATTEMPTS_MOST;
+	be_due(m, w->shard->now_us + us_until(w, f->retry_at_s));
 	message_resume(m);
 	return 0;
 }
@@ -365,13 +438,15 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	w->env = *env;
 	w->shard = env->shard;
 	ready_init(&w->unrouted);
+	list_init(&w->due);
 	list_init(&w->retired);
 	list_init(&w->changes);
 	list_init(&w->loaded);
 	w->memory = memory_create(w->shard->chunks, c->memory, w->counters);
-	w->messages = slab_create(sizeof(struct message), c->max_messages);
+	w->messages = slab_create_dense(sizeof(struct message), c->max_messages, w);
+	w->errors = errors_create();
 	w->deliveries = slab_create(sizeof(struct delivery), DELIVERIES);
-	if (w->memory == NULL || w->messages == NULL || w->deliveries == NULL ||
+	if (w->memory == NULL || w->messages == NULL || w->errors == NULL || w->deliveries == NULL ||
 	    pools_update(w, c) < 0) {
 		relay_worker_destroy(w);
 		return NULL;
@@ -434,6 +509,7 @@ void relay_worker_destroy(struct relay_worker *w)
 	memory_destroy(w->memory);
 	slab_destroy(w->messages);
 	slab_destroy(w->deliveries);
+	errors_destroy(w->errors);
 	free(w);
 }
 
@@ -444,6 +520,9 @@ unsigned relay_poll(void *relay_worker)
 
 	if (w->draining)
 		return work + deliveries_loaded(w);
+	queue_watch(w);
+	if (!list_empty(&w->due))
+		due_dispatch(w);
 	if (w->unrouted.n > 0)
 		routes_dispatch(w);
 	for (unsigned i = 0; i < w->n_pools; i++) {

@@ -11,7 +11,7 @@ static int64_t wall_us(const struct relay_worker *w)
 
 static void message_facts(struct record *r, const struct message *m)
 {
-	const struct relay_worker *w = m->worker;
+	const struct relay_worker *w = worker_of(m);
 
 	record_number(r, "size", m->content_bytes);
 	record_number(r, "attempts", m->attempts);

@@ -66,8 +66,8 @@ static unsigned look_up(const struct delivery *d, uint8_t *of, unsigned pools[RE
 
 	for (uint32_t i = 0;
 	     envelope_next_recipient(d->envelope->data, d->envelope->end, &cursor, &to); i++) {
-		of[i] = (uint8_t)route_pool(m->worker, to.path.at, to.path.bytes);
-		bool done = m->done != NULL && (m->done[i / 8] & 1u << i % 8) != 0;
+		of[i] = (uint8_t)route_pool(worker_of(m), to.path.at, to.path.bytes);
+		bool done = message_done(m, i);
 		if (!done && !seen[of[i]])
 			pools[n++] = of[i];
 		seen[of[i]] |= !done;
@@ -75,17 +75,21 @@ static unsigned look_up(const struct delivery *d, uint8_t *of, unsigned pools[RE
 	return n;
 }
 
-/* The bits of m with those of all recipients that go elsewhere than to pool; NULL: no memory. */
-static uint8_t *done_but(const struct message *m, const uint8_t *of, unsigned pool)
+/* The rare part of an entry for one pool: with the bits of all recipients that go elsewhere; NULL:
+ * no memory. */
+static struct message_more *more_for(const struct message *m, const uint8_t *of, unsigned pool)
 {
-	uint8_t *done = calloc((m->recipients + 7) / 8 + 1, 1);
+	struct message_more *more = calloc(1, sizeof(*more) + (m->recipients + 7) / 8 + 1);
 
-	for (uint32_t i = 0; done != NULL && i < m->recipients; i++) {
-		bool before = m->done != NULL && (m->done[i / 8] & 1u << i % 8) != 0;
-		if (before || of[i] != pool)
-			done[i / 8] |= (uint8_t)(1u << i % 8);
+	for (uint32_t i = 0; more != NULL && i < m->recipients; i++) {
+		if (message_done(m, i) || of[i] != pool)
+			more->done[i / 8] |= (uint8_t)(1u << i % 8);
 	}
-	return done;
+	if (more != NULL && m->more != NULL) {
+		more->by_at_s = m->more->by_at_s;
+		more->split = m->more->split;
+	}
+	return more;
 }
 
 /* Room for n entries in all. */
@@ -107,7 +111,7 @@ static void split_free(struct split *s)
 
 void split_leave(struct message *m)
 {
-	struct split *s = m->split;
+	struct split *s = split_of(m);
 	unsigned i = 0;
 
 	if (s == NULL)
@@ -119,54 +123,64 @@ void split_leave(struct message *m)
 		split_free(s);
 }
 
-static struct message *twin(const struct message *m, uint8_t *done, unsigned pool)
+static struct message *twin(const struct message *m, struct message_more *more, unsigned pool)
 {
-	struct message *t = message_alloc(m->worker);
+	struct relay_worker *w = worker_of(m);
+	struct message *t = message_alloc(w);
 
 	if (t == NULL)
 		return NULL;
-	struct message fresh = *t;
+	struct timer fresh = t->timer;
 	*t = *m;
-	t->link = fresh.link;
-	t->timer = fresh.timer;
-	t->handle = fresh.handle;
-	t->last_error = m->last_error != NULL ? strdup(m->last_error) : NULL;
-	t->done = done;
+	t->delivery = NULL; /* it waits at once */
+	t->timer = fresh;
+	t->error = error_share(w->errors, m->error);
+	t->more = more;
 	t->pool = (uint8_t)pool;
-	list_init(&t->link);
 	return t;
+}
+
+/* The split of m, or a new one, with room for n more; NULL: no memory. */
+static struct split *split_with_room(const struct message *m, unsigned n)
+{
+	struct split *s = split_of(m);
+	bool fresh = s == NULL;
+
+	if (fresh)
+		s = calloc(1, sizeof(*s));
+	if (s == NULL || split_grow(s, s->entries + n))
+		return s;
+	if (fresh)
+		split_free(s);
+	return NULL;
 }
 
 /* m and an entry of its own for each further pool; false: no memory, nothing has changed. */
 static bool split(struct message *m, const uint8_t *of, const unsigned *pools, unsigned n)
 {
-	uint8_t *done[RELAY_POOLS] = {NULL};
+	struct message_more *more[RELAY_POOLS] = {NULL};
 	struct message *entry[RELAY_POOLS] = {NULL};
-	bool whole = m->split != NULL || (m->split = calloc(1, sizeof(*m->split))) != NULL;
-
-	whole = whole && split_grow(m->split, m->split->entries + n);
+	struct split *s = split_with_room(m, n);
+	bool whole = s != NULL;
 
 	for (unsigned i = 0; whole && i < n; i++) {
-		done[i] = done_but(m, of, pools[i]);
-		whole = done[i] != NULL &&
-			(i == 0 || (entry[i] = twin(m, done[i], pools[i])) != NULL);
+		more[i] = more_for(m, of, pools[i]);
+		whole = more[i] != NULL &&
+			(i == 0 || (entry[i] = twin(m, more[i], pools[i])) != NULL);
 	}
 	if (!whole) {
 		for (unsigned i = 0; i < n; i++) {
-			if (entry[i] != NULL) {
-				entry[i]->split = NULL;
+			if (more[i] != NULL)
+				more[i]->split = NULL;
+			if (entry[i] != NULL)
 				message_free(entry[i]);
-			} else {
-				free(done[i]);
-			}
+			else
+				free(more[i]);
 		}
-		if (m->split != NULL && m->split->entries == 0) {
-			split_free(m->split);
-			m->split = NULL;
-		}
+		if (s != NULL && s->entries == 0)
+			split_free(s);
 		return false;
 	}
-	struct split *s = m->split;
 	if (s->entries == 0) {
 		s->entry[s->entries++] = m;
 		s->open = 1;
@@ -174,9 +188,11 @@ static bool split(struct message *m, const uint8_t *of, const unsigned *pools, u
 	for (unsigned i = 1; i < n; i++)
 		s->entry[s->entries++] = entry[i];
 	s->open += n - 1;
-	free(m->done);
-	m->done = done[0];
-	relay_count(m->worker, relay_split);
+	for (unsigned i = 0; i < n; i++)
+		more[i]->split = s;
+	free(m->more);
+	m->more = more[0];
+	relay_count(worker_of(m), relay_split);
 	for (unsigned i = 1; i < n; i++)
 		message_resume(entry[i]);
 	return true;

@@ -85,6 +85,8 @@ static int check_commit(struct spool *sp, const struct spool_request *r, struct 
 		return -EMSGSIZE;
 	if (envelope_decode(r->envelope, r->envelope_bytes, e) < 0)
 		return -EINVAL;
+	if (!entry_holds(r->body_bytes, e->recipients, r->envelope_bytes, r->prefix_bytes))
+		return -EMSGSIZE;
 	return index_find(&sp->index, r->id) != NULL ? -EEXIST : 0;
 }
 
@@ -104,7 +106,6 @@ static int add_commit(struct spool *sp, struct spool_request *r)
 		return -ENOMEM;
 	e->id = r->id;
 	e->body_bytes = r->body_bytes;
-	e->record_bytes = (uint32_t)record_bytes(n.payload_bytes);
 	e->envelope_bytes = r->envelope_bytes;
 	e->prefix_bytes = r->prefix_bytes;
 	e->recipients = envelope.recipients;
@@ -179,13 +180,13 @@ static struct batch_item *begin_state(struct spool_batch *b, enum item_kind kind
 					.message_segment = e->segment->number,
 					.retry_at_s = s->retry_at_s,
 					.attempts = s->attempts,
-					.recipients = s->recipients,
+					.recipients = e->recipients,
 					.held = s->held,
 					.route = s->route,
 					.released_at_s = s->released_at_s,
 				});
 	memcpy(it->head + RECORD_HEAD_BYTES + DISPOSITION_HEAD_BYTES, s->done,
-	       bitmap_bytes(s->recipients));
+	       bitmap_bytes(e->recipients));
 	item_end(b, it);
 	return it;
 }
@@ -206,7 +207,6 @@ static void begin_last(struct spool_batch *b, struct spool_entry *e, struct spoo
 				});
 	it->last = true;
 	item_end(b, it);
-	e->dying = true;
 }
 
 static int add_dispose(struct spool *sp, struct spool_request *r)
@@ -233,6 +233,7 @@ static int add_dispose(struct spool *sp, struct spool_request *r)
 		return -EAGAIN;
 	if (r->last) {
 		begin_last(sp->batch, e, r, &n);
+		index_mark_dying(&sp->index, e, true);
 		return 0;
 	}
 	begin_state(sp->batch, ITEM_DISPOSE, e)->request = r;

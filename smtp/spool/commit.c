@@ -242,7 +242,7 @@ static void release(struct spool *sp, struct spool_entry *e)
 	index_remove(&sp->index, e);
 	pthread_mutex_unlock(&sp->index.lock);
 	seg->live--;
-	seg->live_bytes -= e->record_bytes;
+	seg->live_bytes -= entry_record_bytes(e);
 	segment_take_state(NULL, e);
 	sp->sweep_wanted = sp->sweep_wanted || (seg->live == 0 && seg != sp->active);
 	atomic_fetch_sub(&sp->messages, 1);
@@ -262,12 +262,11 @@ static void place(struct spool *sp, struct batch_item *it)
 		index_insert(&sp->index, e);
 	} else {
 		e->segment->live--;
-		e->segment->live_bytes -= e->record_bytes;
+		e->segment->live_bytes -= entry_record_bytes(e);
 		e->segment->doomed = true; /* what it says of this message is outdated */
 	}
 	e->segment = seg;
-	e->offset = (uint32_t)it->offset;
-	e->record_bytes = (uint32_t)it->bytes;
+	entry_move(e, it->offset);
 	pthread_mutex_unlock(&sp->index.lock);
 	seg->live++;
 	seg->live_bytes += it->bytes;
@@ -315,7 +314,7 @@ static void item_failed(struct spool *sp, struct batch_item *it)
 	else if (it->kind == ITEM_COMMIT)
 		entry_free(it->entry);
 	else if (it->last)
-		it->entry->dying = false;
+		index_mark_dying(&sp->index, it->entry, false);
 	if (it->request != NULL)
 		count_failure(sp, it->request, it->error);
 }

@@ -41,7 +41,7 @@ static int carry_message(struct spool *sp, const struct record_head *h, const ui
 	if (e->segment != sp->compaction.segment && e->state != NULL && e->state->segment != NULL &&
 	    e->state->segment->number <= e->segment->number)
 		return batch_add_state(sp, e);
-	if (e->segment != sp->compaction.segment || e->offset != offset)
+	if (e->segment != sp->compaction.segment || entry_offset(e) != offset)
 		return 0;
 	return batch_add_move(sp, e, payload, h->payload_bytes);
 }

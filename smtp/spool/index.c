@@ -24,6 +24,31 @@ int index_init(struct spool_index *x)
 	return -pthread_mutex_init(&x->lock, NULL);
 }
 
+bool entry_holds(uint64_t body_bytes, uint32_t recipients, uint32_t envelope_bytes,
+		 uint32_t prefix_bytes)
+{
+	return body_bytes < 1ull << 38 && recipients < 1u << 20 && envelope_bytes < 1u << 21 &&
+	       prefix_bytes < 1u << 16;
+}
+
+uint32_t entry_record_bytes(const struct spool_entry *e)
+{
+	uint64_t parts = (uint64_t)MESSAGE_HEAD_BYTES + e->envelope_bytes + e->prefix_bytes;
+
+	return (uint32_t)record_bytes((uint32_t)(parts + (e->large ? 0 : e->body_bytes)));
+}
+
+uint64_t entry_offset(const struct spool_entry *e)
+{
+	return (uint64_t)e->units * RECORD_ALIGN;
+}
+
+void entry_move(struct spool_entry *e, uint64_t offset)
+{
+	assert(offset / RECORD_ALIGN < 1u << 27 && offset % RECORD_ALIGN == 0);
+	e->units = offset / RECORD_ALIGN;
+}
+
 void entry_free(struct spool_entry *e)
 {
 	if (e != NULL)
@@ -103,6 +128,13 @@ void index_remove(struct spool_index *x, struct spool_entry *e)
 	x->used--;
 }
 
+void index_mark_dying(struct spool_index *x, struct spool_entry *e, bool dying)
+{
+	pthread_mutex_lock(&x->lock);
+	e->dying = dying;
+	pthread_mutex_unlock(&x->lock);
+}
+
 struct spool_entry *index_pop(struct spool_index *x)
 {
 	while (x->popped < x->buckets && x->bucket[x->popped] == NULL)
@@ -135,9 +167,8 @@ struct spool_state *entry_state(struct spool_entry *e)
 {
 	if (e->state == NULL) {
 		/* One byte at least, so that done[0] may be looked at. */
-		e->state = calloc(1, sizeof(*e->state) + bitmap_bytes(e->recipients) + 1);
-		if (e->state != NULL)
-			e->state->recipients = e->recipients;
+		e->state = calloc(1, offsetof(struct spool_state, done) +
+					     bitmap_bytes(e->recipients) + 1);
 	}
 	return e->state;
 }

@@ -1,7 +1,7 @@
 /*
- * index.h - which messages are alive and where: 64 bytes a message, nothing else is kept in memory.
+ * index.h - which messages are alive and where: 48 bytes a message, nothing else is kept in memory.
  *
- * Owner: the spool; entries are malloc'd, 64 bytes each, and belong to the index while inside.
+ * Owner: the spool; entries are malloc'd, 48 bytes each, and belong to the index while inside.
  * Runs on: the committer changes it under the lock; readers look up under the lock; the committer
  *          itself looks up without, being the only one who changes anything.
  * Errors: index_init() -ENOMEM; later growth that fails leaves longer chains, never an error.
@@ -20,12 +20,11 @@ struct spool_segment;
 /* What became of a message's recipients so far; absent until the first attempt. */
 struct spool_state {
 	struct spool_segment *segment; /* holds the newest disposition record; NULL: none yet */
-	int64_t retry_at_s;
-	int64_t released_at_s; /* these three as in struct disposition_head */
+	uint32_t retry_at_s;           /* these four as in struct disposition_head */
+	uint32_t released_at_s;
 	uint32_t route;
-	bool held;
 	uint32_t attempts;
-	uint32_t recipients;
+	bool held;
 	uint8_t done[]; /* bit i: recipient i delivered or bounced */
 };
 
@@ -34,17 +33,15 @@ struct spool_entry {
 	struct spool_entry *next;
 	struct spool_segment *segment;
 	struct spool_state *state;
-	uint64_t body_bytes;
-	uint32_t offset;       /* of the record in the segment */
-	uint32_t record_bytes; /* head, payload and alignment */
-	uint32_t envelope_bytes, prefix_bytes;
-	uint32_t recipients;
-	bool large;
-	bool dying;      /* its last disposition is in the batch being written */
-	bool found;      /* by recovery; false: committed since the start */
-	bool body_found; /* recovery: the large body's file is there, whole */
+	uint64_t body_bytes : 38, recipients : 20;
+	uint64_t large : 1;
+	uint64_t dying : 1;      /* its last disposition is in the batch being written */
+	uint64_t found : 1;      /* by recovery; false: committed since the start */
+	uint64_t body_found : 1; /* recovery: the large body's file is there, whole */
+	uint64_t units : 27;     /* offset of the record in the segment, in RECORD_ALIGN */
+	uint64_t envelope_bytes : 21, prefix_bytes : 16;
 };
-static_assert(sizeof(struct spool_entry) <= 64, "one cache line a message");
+static_assert(sizeof(struct spool_entry) <= 48, "a size of the allocator's");
 
 struct spool_index {
 	pthread_mutex_t lock;
@@ -68,6 +65,15 @@ void index_widen(struct spool_index *x, struct spool_index *wider);
 /* Walk: the entry after e (NULL: the first); only while nobody changes the index. */
 struct spool_entry *index_next(const struct spool_index *x, const struct spool_entry *e);
 
+/* Under the lock: readers look at the same word. */
+void index_mark_dying(struct spool_index *x, struct spool_entry *e, bool dying);
+/* Whether a message of these sizes can be an entry. */
+bool entry_holds(uint64_t body_bytes, uint32_t recipients, uint32_t envelope_bytes,
+		 uint32_t prefix_bytes);
+/* Of its record in the segment: head, payload and alignment. */
+uint32_t entry_record_bytes(const struct spool_entry *e);
+uint64_t entry_offset(const struct spool_entry *e);
+void entry_move(struct spool_entry *e, uint64_t offset);
 void entry_free(struct spool_entry *e);
 /* The state of e, made when absent; NULL when memory is short. */
 struct spool_state *entry_state(struct spool_entry *e);

@@ -79,12 +79,12 @@ static int load_verified(struct spool_reader *rd, const struct spool_entry *e)
 {
 	struct spool *sp = rd->sp;
 	struct record_head h;
-	int rc = fetch(sp, e->segment->fd, rd->buffer, e->record_bytes, e->offset);
+	int rc = fetch(sp, e->segment->fd, rd->buffer, entry_record_bytes(e), entry_offset(e));
 
 	if (rc < 0)
 		return rc;
 	if (!record_head_decode(rd->buffer, e->segment->salt, &h) || h.id != e->id ||
-	    record_bytes(h.payload_bytes) != e->record_bytes ||
+	    record_bytes(h.payload_bytes) != entry_record_bytes(e) ||
 	    crc32c(record_crc_begin(e->segment->salt), rd->buffer + RECORD_HEAD_BYTES,
 		   h.payload_bytes) != h.payload_crc) {
 		spool_count(sp, spool_read_damaged, 1);
@@ -121,11 +121,11 @@ static int read_entry(struct spool_reader *rd, const struct spool_entry *e,
 
 	if (!r->read_envelope)
 		before += e->envelope_bytes;
-	if (e->record_bytes <= READ_VERIFY_BYTES) {
+	if (entry_record_bytes(e) <= READ_VERIFY_BYTES) {
 		rc = load_verified(rd, e);
 		part.memory = rd->buffer + before;
 	}
-	part.at = e->offset + before;
+	part.at = entry_offset(e) + before;
 	part.bytes = e->envelope_bytes;
 	if (rc < 0)
 		return rc;
@@ -144,8 +144,7 @@ static bool look_up(struct spool *sp, uint64_t id, struct spool_entry *e)
 			.id = id,
 			.segment = found->segment,
 			.body_bytes = found->body_bytes,
-			.offset = found->offset,
-			.record_bytes = found->record_bytes,
+			.units = found->units,
 			.envelope_bytes = found->envelope_bytes,
 			.prefix_bytes = found->prefix_bytes,
 			.large = found->large,

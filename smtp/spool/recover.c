@@ -123,7 +123,7 @@ static int note_found(struct spool_recovery *rv, uint64_t id, const struct envel
 static void leave_segment(struct spool_entry *e)
 {
 	e->segment->live--;
-	e->segment->live_bytes -= e->record_bytes;
+	e->segment->live_bytes -= entry_record_bytes(e);
 }
 
 /* 0, -EBADMSG: not a message although the checksum is right, -ENOMEM */
@@ -138,7 +138,8 @@ static int found_message(struct spool_recovery *rv, const struct record_head *h,
 
 	if (h->id == 0 || h->id > INT64_MAX ||
 	    !message_head_decode(payload, h->payload_bytes, &m) ||
-	    envelope_decode(payload + MESSAGE_HEAD_BYTES, m.envelope_bytes, &envelope) < 0)
+	    envelope_decode(payload + MESSAGE_HEAD_BYTES, m.envelope_bytes, &envelope) < 0 ||
+	    !entry_holds(m.body_bytes, envelope.recipients, m.envelope_bytes, m.prefix_bytes))
 		return -EBADMSG;
 	if (e != NULL && e->recipients != envelope.recipients)
 		return -EBADMSG;
@@ -160,14 +161,13 @@ static int found_message(struct spool_recovery *rv, const struct record_head *h,
 		index_insert(&rv->index, e);
 	}
 	e->segment = seg;
-	e->offset = (uint32_t)offset;
-	e->record_bytes = (uint32_t)record_bytes(h->payload_bytes);
+	entry_move(e, offset);
 	e->envelope_bytes = m.envelope_bytes;
 	e->prefix_bytes = m.prefix_bytes;
 	e->body_bytes = m.body_bytes;
 	e->large = m.large;
 	seg->live++;
-	seg->live_bytes += e->record_bytes;
+	seg->live_bytes += entry_record_bytes(e);
 	recovery_raise(&rv->sp->next_id, h->id + 1);
 	return 0;
 }

@@ -111,7 +111,7 @@ static void keep_for_operator(struct spool *sp, struct spool_entry *e)
 	atomic_fetch_add(&sp->quarantined, 1);
 	e->segment->unreadable = true;
 	e->segment->live--;
-	e->segment->live_bytes -= e->record_bytes;
+	e->segment->live_bytes -= entry_record_bytes(e);
 	segment_take_state(NULL, e);
 	entry_free(e);
 }
@@ -169,7 +169,7 @@ static bool describe(const struct spool_entry *e, const struct recovered *r, str
 		return false;
 	*f = (struct spool_found){
 		.id = r->id,
-		.place = {e->segment->number, e->offset, e->envelope_bytes, e->prefix_bytes},
+		.place = {e->segment->number, entry_offset(e), e->envelope_bytes, e->prefix_bytes},
 		.content_bytes = e->prefix_bytes + e->body_bytes,
 		.accepted_at_s = r->accepted_at_s,
 		.retry_at_s = r->hold_until_s,

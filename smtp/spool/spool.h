@@ -11,7 +11,8 @@
  *        worker again.
  * Errors: verdict 0 or -errno (-ENOSPC: no room; -EIO: failed write or sync, the segment is
  *         abandoned and never synced again, or damaged bytes on read; -ENOENT: no such message;
- *         -EINVAL, -EMSGSIZE: parts that contradict each other, or a record of over 16 MiB;
+ *         -EINVAL, -EMSGSIZE: parts that contradict each other, a record of over 16 MiB, or more
+ *         than an index entry holds;
  *         -EOVERFLOW: too many outstanding, from submit itself).
  */
 #ifndef SMTP_SPOOL_SPOOL_H
@@ -70,8 +71,8 @@ typedef uint64_t spool_id_t;
 enum { SPOOL_ID_TEXT = 20 };
 const char *spool_id_text(spool_id_t id, char *text /* SPOOL_ID_TEXT */);
 
-/* Where a message's bytes are; opaque to the worker, 24 bytes in its queue entry.  Only a hint:
- * compaction may move the message, so a READ goes by the id. */
+/* Where a message's bytes are; opaque to the worker.  Only a hint: compaction
+ * may move the message, so a READ goes by the id. */
 struct spool_place {
 	uint64_t segment; /* log segment, or large-body file when large */
 	uint64_t offset;

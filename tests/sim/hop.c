@@ -66,6 +66,8 @@ static void commit(struct hop_conn *c)
 {
 	struct next_hop *h = c->h;
 
+	if (h->forgetful)
+		hop_forget(h);
 	assert_true(h->n_mails < HOP_MAILS);
 	h->mails[h->n_mails++] = c->mail;
 	c->mail = (struct hop_mail){0};
@@ -164,7 +166,9 @@ static void take_chunk(struct peer *p, size_t n)
 	struct hop_conn *c = p->user;
 
 	n = n < c->chunk ? n : c->chunk;
-	bytes_add(&c->mail.content, p->got.at + p->got_read, n);
+	c->h->taken += n;
+	if (!c->h->forgetful)
+		bytes_add(&c->mail.content, p->got.at + p->got_read, n);
 	p->got_read += n;
 	c->chunk -= n;
 	if (c->chunk == 0)
@@ -230,6 +234,8 @@ static void received(struct peer *p)
 			continue;
 		take_line(p, line, (size_t)(end - line));
 	}
+	if (h->forgetful && p->got_read == p->got.n)
+		p->got_read = p->got.n = 0;
 	if (h->cut_after > 0 && p->got.n >= h->cut_after) {
 		h->cut_after = 0;
 		end_connection(p, h->cut_how);

@@ -46,8 +46,10 @@ struct next_hop {
 	struct mail *m;
 	uint16_t port;
 	bool pipelining, eightbit, starttls;
-	bool implicit;          /* TLS from the first octet on */
-	bool chunking;          /* BDAT is understood and offered */
+	bool implicit;  /* TLS from the first octet on */
+	bool chunking;  /* BDAT is understood and offered */
+	bool forgetful; /* content is only counted, in taken */
+	uint64_t taken;
 	const char *offers;     /* more lines of EHLO, each "250-WORD\r\n"; NULL: none */
 	const char *offers_tls; /* the same, only under TLS */
 	const char *size;       /* "SIZE 1000", or NULL */

@@ -193,6 +193,9 @@ static void open_spool(struct mail *m)
 				 .readers = 1,
 				 .io = disk_io(m->disk)};
 
+	if (m->o.spool_io != NULL)
+		c.io = m->o.spool_io(c.io);
+
 	must(spool_open(&m->spool, &c, error, sizeof(error)), error);
 	m->smtp_spool = spool_client_create(m->spool, m->o.spool_ring);
 	m->relay_spool = spool_client_create(m->spool, m->o.spool_ring);

@@ -45,6 +45,8 @@ struct mail_options {
 	uint32_t tls_sessions;
 	struct tls_config tls; /* without certificates: one of mx.test, which next hops trust too */
 	unsigned spool_ring;
+	/* What stands between the spool and its disk; NULL: nothing. */
+	const struct spool_io *(*spool_io)(const struct spool_io *disk);
 	struct smtp_policy policy; /* of both listeners */
 	bool records;              /* into records of struct mail, of both sides */
 	bool auth_waits;           /* the auth threads begin with mail_auth_start() */

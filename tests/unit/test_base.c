@@ -13,6 +13,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -274,6 +275,53 @@ static void flood_of_timers_in_one_slot_is_sorted(void **state)
 	free(bells);
 }
 
+static uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* Half a million timers over an hour that begins in a while: no turn moves a large part of them. */
+static void many_timers_for_later_come_nearer_a_few_at_a_time(void **state)
+{
+	enum { N = 500000, BEGIN_MS = 1000000, SPAN_MS = 3600000 };
+	struct bell *bells = calloc(N, sizeof(*bells));
+	struct shard shard = {.now_us = 0};
+	uint64_t seed = 7, fired = 0, longest = 0;
+
+	last_fired = 0;
+	shard.timers = timer_wheel_create(0);
+	uint64_t begun = clock_ns();
+	for (unsigned i = 0; i < N; i++) {
+		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+		bells[i] = (struct bell){.shard = &shard,
+					 .due = BEGIN_MS * 1000ull +
+						(seed >> 20) % (SPAN_MS * 1000ull)};
+		timer_init(&bells[i].timer, ring_bell);
+		timer_arm(shard.timers, &bells[i].timer, bells[i].due);
+	}
+	uint64_t armed = clock_ns() - begun;
+	for (uint64_t ms = 1; ms <= BEGIN_MS + SPAN_MS; ms++) {
+		uint64_t before = clock_ns(), bound = timer_not_before(shard.timers);
+		unsigned now = timer_advance(&shard, ms * 1000);
+		uint64_t took = clock_ns() - before;
+
+		assert_true(now == 0 || bound <= ms * 1000);
+		fired += now;
+		longest = took > longest ? took : longest;
+	}
+	assert_int_equal(fired, N);
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(bells[i].fired_at, bells[i].due);
+	print_message("# arming all %llu us, longest turn %llu us\n",
+		      (unsigned long long)armed / 1000, (unsigned long long)longest / 1000);
+	assert_true(longest < armed / 10);
+	timer_wheel_destroy(shard.timers);
+	free(bells);
+}
+
 static void addresses_round_trip(void **state)
 {
 	char text[ADDR_TEXT_BYTES];
@@ -313,6 +361,7 @@ int main(void)
 		cmocka_unit_test(timers_fire_in_order_each_at_its_own_time),
 		cmocka_unit_test(timer_armed_by_a_timer_for_the_same_advance_fires_in_it),
 		cmocka_unit_test(flood_of_timers_in_one_slot_is_sorted),
+		cmocka_unit_test(many_timers_for_later_come_nearer_a_few_at_a_time),
 		cmocka_unit_test(addresses_round_trip),
 		cmocka_unit_test(networks_are_compared_bit_by_bit),
 	};

@@ -224,7 +224,8 @@ void delivery_begin(struct message *m, struct client *c)
 	d->expired = d->due = c == NULL;
 	worker_of(m)->ending += d->due;
 	if (c != NULL)
-		relay_count(worker_of(m), d->copy != NULL ? relay_memory_hits : relay_memory_misses);
+		relay_count(worker_of(m),
+			    d->copy != NULL ? relay_memory_hits : relay_memory_misses);
 	load_envelope(d);
 }
 

@@ -446,8 +446,8 @@ struct relay_worker *relay_worker_create(const struct relay_env *env, const stru
 	w->messages = slab_create_dense(sizeof(struct message), c->max_messages, w);
 	w->errors = errors_create();
 	w->deliveries = slab_create(sizeof(struct delivery), DELIVERIES);
-	if (w->memory == NULL || w->messages == NULL || w->errors == NULL || w->deliveries == NULL ||
-	    pools_update(w, c) < 0) {
+	if (w->memory == NULL || w->messages == NULL || w->errors == NULL ||
+	    w->deliveries == NULL || pools_update(w, c) < 0) {
 		relay_worker_destroy(w);
 		return NULL;
 	}

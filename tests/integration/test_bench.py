@@ -56,7 +56,7 @@ def submits(lab, sink, *args):
 
 def test_kernel_sockets_submit_and_all_arrives(lab, sink):
     r = submits(lab, sink, "--sessions", 5, "--messages", 3, "smtp://%s:587" % HOST)
-    claim(r["times"]["latency"]["n"] == 60 and r["times"]["handshake"]["n"] == 20, r["times"])
+    claim(r["times"]["latency"]["n"] == 60 and 20 <= r["counters"]["bench_secured"] <= 25, r)
 
 
 def test_our_own_stack_submits_and_all_arrives(lab, sink):

@@ -11,9 +11,9 @@
 #include "smtp/spool/spool.h"
 
 #include "base/log.h"
+#include "perf/scratch.h"
 #include "smtp/spool/envelope.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,17 +103,6 @@ static void step(struct slot *s)
 		c->outstanding++;
 }
 
-static void clean(const char *directory)
-{
-	DIR *d = opendir(directory);
-
-	for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
-		if (e->d_name[0] != '.')
-			unlinkat(dirfd(d), e->d_name, 0);
-	if (d != NULL)
-		closedir(d);
-}
-
 static void fail(const char *what)
 {
 	fprintf(stderr, "perf-commit: %s\n", what);
@@ -157,7 +146,7 @@ static double spool_rate(const char *directory, struct cell *c, double seconds, 
 	spool_client_destroy(c->client);
 	spool_close(c->sp);
 	free(s);
-	clean(directory);
+	scratch_empty(directory);
 	return rate;
 }
 

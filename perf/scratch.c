@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <unistd.h>
 
-void scratch_remove(const char *directory)
+void scratch_empty(const char *directory)
 {
 	DIR *d = opendir(directory);
 
@@ -15,5 +15,10 @@ void scratch_remove(const char *directory)
 	}
 	if (d != NULL)
 		closedir(d);
+}
+
+void scratch_remove(const char *directory)
+{
+	scratch_empty(directory);
 	rmdir(directory);
 }

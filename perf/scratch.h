@@ -8,6 +8,8 @@
 #ifndef PERF_SCRATCH_H
 #define PERF_SCRATCH_H
 
+/* The files in it. */
+void scratch_empty(const char *directory);
 /* The directory with the files in it. */
 void scratch_remove(const char *directory);
 

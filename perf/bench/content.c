@@ -39,25 +39,21 @@ void content_destroy(struct content *c)
 	free(c);
 }
 
-static double draw_unit(struct shard *shard)
-{
-	return ((double)(shard_random(shard) >> 11) + 0.5) / 9007199254740992.0;
-}
-
 uint32_t content_draw_size(const struct bench_options *o, struct shard *shard)
 {
 	const struct bench_size *s = &o->size[0];
-	double at = o->n_sizes > 1 ? draw_unit(shard) : 0, bytes;
+	double at = o->n_sizes > 1 ? bench_draw(shard) : 0, bytes;
 
 	while (at > s->weight && s < &o->size[o->n_sizes - 1])
 		at -= s++->weight;
 	if (s->sigma > 0) {
-		double normal = sqrt(-2 * log(draw_unit(shard))) * cos(2 * M_PI * draw_unit(shard));
+		double normal =
+			sqrt(-2 * log(bench_draw(shard))) * cos(2 * M_PI * bench_draw(shard));
 		bytes = (double)s->from * exp(s->sigma * normal);
 	} else {
 		bytes = (double)s->from;
 		if (s->to > s->from)
-			bytes += draw_unit(shard) * (double)(s->to - s->from + 1);
+			bytes += bench_draw(shard) * (double)(s->to - s->from + 1);
 	}
 	return bytes < 3e9 ? (uint32_t)bytes : 3000000000u;
 }

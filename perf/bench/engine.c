@@ -155,7 +155,7 @@ static double gap_us(struct engine *e)
 
 	if (!e->options->poisson)
 		return mean;
-	double u = ((double)(shard_random(e->shard) >> 11) + 0.5) / 9007199254740992.0;
+	double u = bench_draw(e->shard);
 	return -log(u) * mean;
 }
 

@@ -183,6 +183,12 @@ static inline void bench_count(struct engine *e, enum bench_counter c)
 	counter_inc(&e->counters[c]);
 }
 
+/* Evenly between 0 and 1, neither of them. */
+static inline double bench_draw(struct shard *shard)
+{
+	return ((double)(shard_random(shard) >> 11) + 0.5) / 9007199254740992.0;
+}
+
 /* engine.c for session.c */
 /* The session may take work, or has ended. */
 void engine_ready(struct session *s);

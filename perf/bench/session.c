@@ -165,9 +165,7 @@ void session_begin(struct session *s)
 static bool secure(struct session *s)
 {
 	struct engine *e = s->engine;
-	bool resume =
-		e->ticket.bytes > 0 &&
-		(double)(shard_random(e->shard) >> 11) / 9007199254740992.0 < e->options->resume;
+	bool resume = e->ticket.bytes > 0 && bench_draw(e->shard) < e->options->resume;
 
 	session_wait(s, SESSION_SECURING);
 	if (resume)
